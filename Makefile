@@ -1,0 +1,49 @@
+# multisite_repl: build with PGXS.
+#
+#	make PG_CONFIG=/path/to/pg_config && make install
+#
+# librdkafka is found through pkg-config, libpq through pg_config.
+
+MODULE_big = multisite_repl
+OBJS = \
+	src/barrier.o \
+	src/conn.o \
+	src/decide.o \
+	src/history.o \
+	src/identity.o \
+	src/kafka.o \
+	src/logfilter.o \
+	src/main.o \
+	src/orchestrator.o \
+	src/points.o \
+	src/promote.o \
+	src/publisher.o \
+	src/receiver.o \
+	src/segments.o \
+	src/settings.o \
+	src/shared_state.o \
+	src/staging.o \
+	src/status.o \
+	src/walcheck.o \
+	src/wire.o \
+	src/worker.o
+
+EXTENSION = multisite_repl
+DATA = sql/multisite_repl--1.0.sql
+PGFILEDESC = "multisite_repl - a consistent copy of a whole cluster at another site"
+
+REGRESS = surface privileges errors
+REGRESS_OPTS = --inputdir=. --outputdir=.
+
+PKG_CONFIG ?= pkg-config
+PG_CPPFLAGS = -I$(libpq_srcdir) $(shell $(PKG_CONFIG) --cflags rdkafka)
+PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare
+SHLIB_LINK_INTERNAL = $(libpq)
+SHLIB_LINK = $(shell $(PKG_CONFIG) --libs rdkafka)
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# PGXS has no dependencies on our own headers
+$(OBJS): $(wildcard $(srcdir)/src/*.h)

@@ -1,0 +1,387 @@
+/*-------------------------------------------------------------------------
+ *
+ * barrier.c
+ *	  The commit barrier of one segment.
+ *
+ * While the barrier is up, nothing that makes a transaction durable begins:
+ * neither the commit of a transaction with an xid, nor PREPARE TRANSACTION,
+ * COMMIT PREPARED or ROLLBACK PREPARED.  Reads and statements go on.  A point
+ * is a consistent cut because it is written while the barriers of all
+ * segments are up; docs/consistency.md has the proof.
+ *
+ * The two sides meet as in Dekker's algorithm.  A committing backend sets its
+ * own flag, then looks whether the barrier is up; the raiser sets the barrier
+ * up, then looks at the flags; with a full memory barrier between the two
+ * steps on either side, at least one of them sees the other.  A backend that
+ * sees the barrier takes its flag back and waits.  While the barrier is down
+ * that costs a commit two writes to a cache line of its own and two memory
+ * barriers, and no lock.
+ *
+ * A backend waits before it has written anything of its commit and while
+ * interrupts are accepted, so it can be cancelled or terminated.  The wait
+ * for synchronous replication lies between setting and clearing the flag: a
+ * raiser waits for it, and gives up after multisite.barrier_timeout.
+ *
+ * The barrier comes down by the one who raised it, at the latest when its
+ * process ends, or, whoever notices it first, once its time is over.
+ * Restore points are written under the lock that lowering it needs, so that a
+ * restore point is never written after its barrier came down.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "tcop/utility.h"
+#include "utils/timestamp.h"
+
+#include "barrier.h"
+#include "compat.h"
+
+/* One per process, on a cache line of its own. */
+typedef union BackendFlag
+{
+	struct
+	{
+		pg_atomic_uint32 committing;
+		/* written by the owner only */
+		uint64		commits;
+	};
+	char		pad[PG_CACHE_LINE_SIZE];
+} BackendFlag;
+
+typedef struct BarrierShared
+{
+	LWLock	   *lock;			/* held to lower, shared to write a restore point */
+	pg_atomic_uint32 up;
+	pid_t		owner;			/* who raised it; protected by lock */
+	TimestampTz deadline;		/* when it comes down by itself */
+	ConditionVariable lowered;	/* waiting commits */
+	ConditionVariable drained;	/* the raiser */
+	int			nflags;
+	BackendFlag flags[FLEXIBLE_ARRAY_MEMBER];
+} BarrierShared;
+
+static BarrierShared *barrier = NULL;
+static bool exit_hook_installed = false;
+static ProcessUtility_hook_type prev_ProcessUtility = NULL;
+
+static int
+flag_count(void)
+{
+	return MaxBackends + NUM_AUXILIARY_PROCS + max_prepared_xacts;
+}
+
+Size
+barrier_shmem_size(void)
+{
+	return MAXALIGN(offsetof(BarrierShared, flags) + PG_CACHE_LINE_SIZE +
+					mul_size(sizeof(BackendFlag), flag_count()));
+}
+
+void
+barrier_shmem_init(void)
+{
+	bool		found;
+
+	barrier = ShmemInitStruct("multisite_repl barrier", barrier_shmem_size(), &found);
+	if (found)
+		return;
+	memset(barrier, 0, barrier_shmem_size());
+	barrier->lock = &(GetNamedLWLockTranche("multisite_repl"))[2].lock;
+	pg_atomic_init_u32(&barrier->up, 0);
+	ConditionVariableInit(&barrier->lowered);
+	ConditionVariableInit(&barrier->drained);
+	barrier->nflags = flag_count();
+	for (int i = 0; i < barrier->nflags; i++)
+		pg_atomic_init_u32(&barrier->flags[i].committing, 0);
+}
+
+static BackendFlag *
+my_flag(void)
+{
+	return &barrier->flags[MyProc->pgprocno];
+}
+
+/* Caller holds the lock exclusively. */
+static void
+lower_locked(void)
+{
+	barrier->owner = 0;
+	barrier->deadline = 0;
+	pg_atomic_write_u32(&barrier->up, 0);
+	ConditionVariableBroadcast(&barrier->lowered);
+}
+
+/* Lowers a barrier whose time is over; returns the milliseconds it has left */
+static long
+lower_if_expired(void)
+{
+	long		left;
+
+	LWLockAcquire(barrier->lock, LW_EXCLUSIVE);
+	if (pg_atomic_read_u32(&barrier->up) == 0)
+		left = 0;
+	else
+	{
+		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), barrier->deadline);
+		if (left <= 0)
+		{
+			lower_locked();
+			left = 0;
+			ereport(LOG,
+					(errmsg("commit barrier came down after multisite.barrier_timeout"),
+					 errdetail("The consistency point for which it was up is given up.")));
+		}
+	}
+	LWLockRelease(barrier->lock);
+	return left;
+}
+
+/* ------------------------------------------------------------------------
+ * The committing side
+ * ------------------------------------------------------------------------
+ */
+
+static void
+commit_begins(void)
+{
+	BackendFlag *flag = my_flag();
+
+#ifdef MULTISITE_TEST_NO_BARRIER
+	return;						/* so that the checkers can show that they see a torn cut */
+#endif
+	for (;;)
+	{
+		pg_atomic_write_u32(&flag->committing, 1);
+		pg_memory_barrier();
+		if (likely(pg_atomic_read_u32(&barrier->up) == 0))
+			return;
+
+		/* step back, and let the raiser see it */
+		pg_atomic_write_u32(&flag->committing, 0);
+		ConditionVariableBroadcast(&barrier->drained);
+
+		ConditionVariablePrepareToSleep(&barrier->lowered);
+		while (pg_atomic_read_u32(&barrier->up) != 0)
+		{
+			long		left = lower_if_expired();
+
+			if (left > 0)
+				(void) ConditionVariableTimedSleep(&barrier->lowered, left, WAIT_EVENT_MULTISITE);
+		}
+		ConditionVariableCancelSleep();
+	}
+}
+
+/* Must not throw: the transaction may be committed already. */
+static void
+commit_ends(void)
+{
+	BackendFlag *flag = my_flag();
+
+	if (pg_atomic_read_u32(&flag->committing) == 0)
+		return;
+	flag->commits++;
+	pg_atomic_write_u32(&flag->committing, 0);
+	pg_memory_barrier();
+	if (unlikely(pg_atomic_read_u32(&barrier->up) != 0))
+		ConditionVariableBroadcast(&barrier->drained);
+}
+
+static void
+barrier_xact_callback(XactEvent event, void *arg)
+{
+	if (barrier == NULL || MyProc == NULL)
+		return;
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+				commit_begins();
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_ABORT:
+			commit_ends();
+			break;
+		default:
+			break;
+	}
+}
+
+/*
+ * COMMIT PREPARED and ROLLBACK PREPARED write their record without any
+ * transaction callback of the prepared transaction, so they are caught here.
+ */
+static void
+barrier_ProcessUtility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+					   ProcessUtilityContext context, ParamListInfo params,
+					   QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	ProcessUtility_hook_type next = prev_ProcessUtility ? prev_ProcessUtility : standard_ProcessUtility;
+	bool		guarded = false;
+
+	if (barrier != NULL && IsA(pstmt->utilityStmt, TransactionStmt))
+	{
+		TransactionStmtKind kind = ((TransactionStmt *) pstmt->utilityStmt)->kind;
+
+		guarded = kind == TRANS_STMT_COMMIT_PREPARED || kind == TRANS_STMT_ROLLBACK_PREPARED;
+	}
+	if (!guarded)
+	{
+		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		return;
+	}
+
+	commit_begins();
+	PG_TRY();
+	{
+		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	}
+	PG_FINALLY();
+	{
+		commit_ends();
+	}
+	PG_END_TRY();
+}
+
+void
+barrier_install_hooks(void)
+{
+	RegisterXactCallback(barrier_xact_callback, NULL);
+	prev_ProcessUtility = ProcessUtility_hook;
+	ProcessUtility_hook = barrier_ProcessUtility;
+}
+
+uint64
+barrier_commits(void)
+{
+	uint64		commits = 0;
+
+	for (int i = 0; i < barrier->nflags; i++)
+		commits += barrier->flags[i].commits;
+	return commits;
+}
+
+/* ------------------------------------------------------------------------
+ * The raising side
+ * ------------------------------------------------------------------------
+ */
+
+void
+barrier_lower(void)
+{
+	LWLockAcquire(barrier->lock, LW_EXCLUSIVE);
+	if (barrier->owner == MyProcPid)
+		lower_locked();
+	LWLockRelease(barrier->lock);
+}
+
+static void
+lower_at_exit(int code, Datum arg)
+{
+	barrier_lower();
+}
+
+/* The first flag that is set, from *next on; false when all are clear. */
+static bool
+find_committing(volatile int *next)
+{
+	for (; *next < barrier->nflags; (*next)++)
+	{
+		if (pg_atomic_read_u32(&barrier->flags[*next].committing) != 0)
+			return true;
+	}
+	return false;
+}
+
+void
+barrier_raise(int timeout_ms)
+{
+	pid_t		other;
+	TimestampTz deadline;
+	volatile int checked = 0;	/* flags that were seen clear */
+
+	if (!exit_hook_installed)
+	{
+		before_shmem_exit(lower_at_exit, (Datum) 0);
+		exit_hook_installed = true;
+	}
+
+	(void) lower_if_expired();
+	LWLockAcquire(barrier->lock, LW_EXCLUSIVE);
+	other = barrier->owner;
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	if (other == 0)
+	{
+		barrier->owner = MyProcPid;
+		barrier->deadline = deadline;
+		pg_atomic_write_u32(&barrier->up, 1);
+	}
+	LWLockRelease(barrier->lock);
+	if (other != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("the commit barrier is up already"),
+				 errdetail("Process %d raised it.", (int) other)));
+
+	pg_memory_barrier();
+	PG_TRY();
+	{
+		/*
+		 * A flag once seen clear needs no second look: it may be set again for
+		 * a moment, but whoever sets it now sees the barrier.
+		 */
+		ConditionVariablePrepareToSleep(&barrier->drained);
+		while (find_committing(&checked))
+		{
+			long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+			if (left <= 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_QUERY_CANCELED),
+						 errmsg("commits under way did not end in %d ms", timeout_ms),
+						 errdetail("A commit may be waiting for synchronous replication."),
+						 errhint("See pg_stat_activity, and multisite.barrier_timeout.")));
+			(void) ConditionVariableTimedSleep(&barrier->drained, left, WAIT_EVENT_MULTISITE);
+		}
+		ConditionVariableCancelSleep();
+	}
+	PG_CATCH();
+	{
+		ConditionVariableCancelSleep();
+		barrier_lower();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+XLogRecPtr
+barrier_write_restore_point(const char *name, TimeLineID *timeline)
+{
+	XLogRecPtr	lsn = InvalidXLogRecPtr;
+
+	LWLockAcquire(barrier->lock, LW_SHARED);
+	if (barrier->owner == MyProcPid && GetCurrentTimestamp() < barrier->deadline)
+		lsn = XLogRestorePoint(name);
+	LWLockRelease(barrier->lock);
+
+	if (XLogRecPtrIsInvalid(lsn))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the commit barrier came down before the restore point was written"),
+				 errhint("multisite.barrier_timeout may be too short.")));
+	*timeline = insert_timeline_compat();
+	return lsn;
+}

@@ -1,0 +1,38 @@
+/*-------------------------------------------------------------------------
+ *
+ * barrier.h
+ *	  The commit barrier of one segment.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MULTISITE_BARRIER_H
+#define MULTISITE_BARRIER_H
+
+#include "access/xlogdefs.h"
+
+extern Size barrier_shmem_size(void);
+extern void barrier_shmem_init(void);
+extern void barrier_install_hooks(void);
+
+/*
+ * Raises the barrier and waits until every commit that was under way has
+ * ended.  It comes down by itself after timeout_ms, and when this process
+ * ends.  ERROR, with the barrier down, if it is up already or the commits
+ * under way do not end in time.
+ */
+extern void barrier_raise(int timeout_ms);
+
+/*
+ * Writes a restore point; ERROR if the barrier that this process raised is
+ * no longer up, since the point would then be no consistent cut.  The record
+ * is not flushed.
+ */
+extern XLogRecPtr barrier_write_restore_point(const char *name, TimeLineID *timeline);
+
+/* Lowers the barrier, if this process raised it. */
+extern void barrier_lower(void);
+
+/* Commits of transactions with an xid since server start. */
+extern uint64 barrier_commits(void);
+
+#endif							/* MULTISITE_BARRIER_H */

@@ -1,0 +1,334 @@
+/*-------------------------------------------------------------------------
+ *
+ * conn.c
+ *	  libpq connections that answer interrupts.
+ *
+ * libpq's own waits know nothing of latches, so each wait here is a
+ * WaitEventSet over the latch and the sockets of all connections that are
+ * taking the step.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
+#include "postmaster/postmaster.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "compat.h"
+#include "conn.h"
+#include "settings.h"
+
+char *
+conn_error(PGconn *conn)
+{
+	char	   *text = pstrdup(conn ? PQerrorMessage(conn) : "out of memory");
+	int			len = strlen(text);
+
+	while (len > 0 && text[len - 1] == '\n')
+		text[--len] = '\0';
+	return text;
+}
+
+/* Appends a value of a connection string, quoted. */
+static void
+append_quoted(StringInfo buf, const char *value)
+{
+	appendStringInfoChar(buf, '\'');
+	for (const char *p = value; *p; p++)
+	{
+		if (*p == '\'' || *p == '\\')
+			appendStringInfoChar(buf, '\\');
+		appendStringInfoChar(buf, *p);
+	}
+	appendStringInfoChar(buf, '\'');
+}
+
+/*
+ * The host is the first Unix socket directory, the user the bootstrap
+ * superuser, whatever its name is.
+ */
+char *
+conn_local_conninfo(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	StringInfoData buf;
+	List	   *directories;
+	char	   *user;
+
+	if (multisite_local_conninfo[0])
+		return pstrdup(multisite_local_conninfo);
+
+	if (!SplitDirectoriesString(pstrdup(GetConfigOption("unix_socket_directories", false, false)),
+								',', &directories) || directories == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("this server has no Unix socket by which its publisher could reach it"),
+				 errhint("Set multisite.local_conninfo, or unix_socket_directories.")));
+
+	StartTransactionCommand();
+	user = MemoryContextStrdup(caller, GetUserNameFromId(BOOTSTRAP_SUPERUSERID, false));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "host=");
+	append_quoted(&buf, linitial(directories));
+	appendStringInfo(&buf, " port=%d user=", PostPortNumber);
+	append_quoted(&buf, user);
+	return buf.data;
+}
+
+void
+peer_close(Peer *peer)
+{
+	if (peer->result)
+		PQclear(peer->result);
+	peer->result = NULL;
+	if (peer->conn)
+		PQfinish(peer->conn);
+	peer->conn = NULL;
+	peer->busy = false;
+}
+
+void
+peer_set_error(Peer *peer, const char *error)
+{
+	/* peers outlive memory contexts, so their errors do, too */
+	free(peer->error);
+	peer->error = error ? strdup(error) : NULL;
+}
+
+static void
+peer_failed(Peer *peer, const char *error)
+{
+	peer_set_error(peer, error);
+	peer_close(peer);
+}
+
+/*
+ * Waits until a busy peer's socket is ready for what it waits for, marks
+ * those peers by poll = PGRES_POLLING_ACTIVE, and returns false when the
+ * deadline has passed.
+ */
+static bool
+peers_wait(Peer *peers, int npeers, TimestampTz deadline)
+{
+	WaitEventSet *set;
+	WaitEvent	events[64];
+	int			n;
+	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+	if (left <= 0)
+		return false;
+
+	set = CreateWaitEventSet_compat(npeers + 2);
+	PG_TRY();
+	{
+		AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+		for (int i = 0; i < npeers; i++)
+		{
+			if (peers[i].busy)
+				AddWaitEventToSet(set,
+								  peers[i].poll == PGRES_POLLING_WRITING ?
+								  WL_SOCKET_WRITEABLE : WL_SOCKET_READABLE,
+								  PQsocket(peers[i].conn), NULL, &peers[i]);
+		}
+		n = WaitEventSetWait(set, left, events, lengthof(events), WAIT_EVENT_MULTISITE);
+		for (int i = 0; i < n; i++)
+		{
+			if (events[i].events & WL_LATCH_SET)
+				ResetLatch(MyLatch);
+			else if (events[i].user_data)
+				((Peer *) events[i].user_data)->poll = PGRES_POLLING_ACTIVE;
+		}
+		CHECK_FOR_INTERRUPTS();
+	}
+	PG_FINALLY();
+	{
+		FreeWaitEventSet(set);
+	}
+	PG_END_TRY();
+	return true;
+}
+
+static int
+count_busy(Peer *peers, int npeers)
+{
+	int			busy = 0;
+
+	for (int i = 0; i < npeers; i++)
+		busy += peers[i].busy ? 1 : 0;
+	return busy;
+}
+
+static bool
+all_well(Peer *peers, int npeers)
+{
+	for (int i = 0; i < npeers; i++)
+	{
+		if (peers[i].error)
+			return false;
+	}
+	return true;
+}
+
+static void
+peer_connect_start(Peer *peer, bool replication)
+{
+	/* dbname is expanded, so the fields after it win over those in it */
+	const char *keywords[] = {"dbname", "fallback_application_name", "application_name",
+		"connect_timeout", "options", replication ? "replication" : NULL, NULL};
+	const char *values[] = {peer->conninfo, "multisite", "multisite", "10",
+	"", replication ? "true" : NULL, NULL};
+
+	if (!replication)
+	{
+		/* keep our own short statements out of the way of the user's settings */
+		values[4] = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 "
+			"-c default_transaction_read_only=off -c synchronous_commit=local "
+			"-c search_path=pg_catalog";
+	}
+	peer->conn = PQconnectStartParams(keywords, values, 1);
+	if (peer->conn == NULL || PQstatus(peer->conn) == CONNECTION_BAD)
+	{
+		peer_failed(peer, conn_error(peer->conn));
+		return;
+	}
+	peer->busy = true;
+	peer->poll = PGRES_POLLING_WRITING;
+}
+
+bool
+peers_connect(Peer *peers, int npeers, bool replication, TimestampTz deadline)
+{
+	for (int i = 0; i < npeers; i++)
+	{
+		peer_set_error(&peers[i], NULL);
+		if (peers[i].conn && PQstatus(peers[i].conn) == CONNECTION_BAD)
+			peer_close(&peers[i]);
+		if (peers[i].conn == NULL)
+			peer_connect_start(&peers[i], replication);
+	}
+
+	while (count_busy(peers, npeers) > 0)
+	{
+		if (!peers_wait(peers, npeers, deadline))
+		{
+			for (int i = 0; i < npeers; i++)
+			{
+				if (peers[i].busy)
+					peer_failed(&peers[i], "the connection was not made in time");
+			}
+			break;
+		}
+		for (int i = 0; i < npeers; i++)
+		{
+			Peer	   *peer = &peers[i];
+
+			if (!peer->busy || peer->poll != PGRES_POLLING_ACTIVE)
+				continue;
+			peer->poll = PQconnectPoll(peer->conn);
+			if (peer->poll == PGRES_POLLING_OK)
+			{
+				peer->busy = false;
+				(void) PQsetnonblocking(peer->conn, 1);
+			}
+			else if (peer->poll == PGRES_POLLING_FAILED)
+				peer_failed(peer, conn_error(peer->conn));
+		}
+	}
+	return all_well(peers, npeers);
+}
+
+void
+peers_send(Peer *peers, int npeers, const char *query, int nparams, const char *const *params)
+{
+	for (int i = 0; i < npeers; i++)
+	{
+		Peer	   *peer = &peers[i];
+
+		if (peer->error || peer->conn == NULL)
+			continue;
+		if (peer->result)
+			PQclear(peer->result);
+		peer->result = NULL;
+		if (!PQsendQueryParams(peer->conn, query, nparams, NULL, params, NULL, NULL, 0))
+		{
+			peer_failed(peer, conn_error(peer->conn));
+			continue;
+		}
+		peer->busy = true;
+		peer->poll = PQflush(peer->conn) == 0 ? PGRES_POLLING_READING : PGRES_POLLING_WRITING;
+	}
+}
+
+/* Takes what has arrived; the peer is no longer busy once all has. */
+static void
+peer_consume(Peer *peer)
+{
+	if (!PQconsumeInput(peer->conn))
+	{
+		peer_failed(peer, conn_error(peer->conn));
+		return;
+	}
+	peer->poll = PQflush(peer->conn) == 0 ? PGRES_POLLING_READING : PGRES_POLLING_WRITING;
+	while (!PQisBusy(peer->conn))
+	{
+		PGresult   *result = PQgetResult(peer->conn);
+		ExecStatusType status;
+
+		if (result == NULL)
+		{
+			peer->busy = false;
+			return;
+		}
+		if (peer->result)
+			PQclear(peer->result);
+		peer->result = result;
+		status = PQresultStatus(result);
+		if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK &&
+			status != PGRES_COPY_BOTH)
+		{
+			const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+			const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
+
+			peer_set_error(peer, primary == NULL ? conn_error(peer->conn) :
+						   detail == NULL ? primary : psprintf("%s (%s)", primary, detail));
+		}
+		if (status == PGRES_COPY_BOTH)
+		{
+			peer->busy = false;
+			return;
+		}
+	}
+}
+
+bool
+peers_collect(Peer *peers, int npeers, TimestampTz deadline)
+{
+	while (count_busy(peers, npeers) > 0)
+	{
+		if (!peers_wait(peers, npeers, deadline))
+		{
+			for (int i = 0; i < npeers; i++)
+			{
+				if (peers[i].busy)
+					peer_failed(&peers[i], "no answer in time");
+			}
+			break;
+		}
+		for (int i = 0; i < npeers; i++)
+		{
+			if (peers[i].busy && peers[i].poll == PGRES_POLLING_ACTIVE)
+				peer_consume(&peers[i]);
+		}
+	}
+	return all_well(peers, npeers);
+}

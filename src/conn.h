@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * conn.h
+ *	  libpq connections that answer interrupts.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MULTISITE_CONN_H
+#define MULTISITE_CONN_H
+
+#include "datatype/timestamp.h"
+#include "libpq-fe.h"
+
+/*
+ * One of several connections that take the same step at the same time.  A
+ * step never throws because of a connection: it leaves the reason in error.
+ */
+typedef struct Peer
+{
+	int32		segment;
+	char	   *conninfo;
+	PGconn	   *conn;			/* NULL when there is none */
+	PGresult   *result;			/* of the last step */
+	char	   *error;			/* malloc'd; NULL when the last step worked */
+	/* internal */
+	bool		busy;
+	PostgresPollingStatusType poll;
+} Peer;
+
+/*
+ * Opens those that are not open.  params are sent besides conninfo.  All the
+ * functions return true when no peer has an error.
+ */
+extern bool peers_connect(Peer *peers, int npeers, bool replication, TimestampTz deadline);
+
+/* Sends the same query to all peers that have no error, without waiting. */
+extern void peers_send(Peer *peers, int npeers, const char *query,
+					   int nparams, const char *const *params);
+
+/* Waits for the results of peers_send(); closes peers that did not answer. */
+extern bool peers_collect(Peer *peers, int npeers, TimestampTz deadline);
+
+extern void peer_close(Peer *peer);
+extern void peer_set_error(Peer *peer, const char *error);
+
+/* Takes the newline off libpq's messages; palloc'd. */
+extern char *conn_error(PGconn *conn);
+
+/*
+ * The connection string by which a worker reaches its own server, in a form
+ * for Peer.conninfo.
+ */
+extern char *conn_local_conninfo(void);
+
+#endif							/* MULTISITE_CONN_H */

@@ -1,0 +1,80 @@
+/*-------------------------------------------------------------------------
+ *
+ * history.h
+ *	  The consistency points that this server knows, newest HISTORY_SIZE.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MULTISITE_HISTORY_H
+#define MULTISITE_HISTORY_H
+
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
+
+#include "wire.h"
+
+#define HISTORY_SIZE 4096
+
+typedef struct PointRecord
+{
+	uint64		id;				/* 0: the place is empty */
+	char		name[WIRE_NAME_SIZE];
+	TimestampTz created_at;		/* by the manifest */
+	TimestampTz restore_point_at;	/* by this segment's record; 0 unknown */
+	TimestampTz published_at;
+	TimestampTz staged_at;		/* 0 while it is not */
+	TimestampTz released_at;
+	TimestampTz applied_at;
+	XLogRecPtr	lsn;			/* end of this segment's restore point */
+	TimeLineID	timeline;
+	uint32		nsegments;
+	uint32		barrier_us;
+	uint32		skew_us;
+	bool		passed;			/* unusable: before a base backup's end */
+} PointRecord;
+
+typedef enum PointState
+{
+	POINT_CREATED,
+	POINT_PUBLISHED,
+	POINT_STAGED,
+	POINT_RELEASED,
+	POINT_APPLIED,
+	POINT_PASSED
+} PointState;
+
+extern PointState history_state(const PointRecord *point);
+extern const char *history_state_name(PointState state);
+
+extern Size history_shmem_size(void);
+extern void history_shmem_init(void);
+
+/* Reads the file; the worker that writes calls this before anything else. */
+extern void history_load(void);
+
+/*
+ * Adds a point, or replaces what is known of it, in memory and in the file.
+ * durable makes it survive a power failure before this returns.
+ */
+extern void history_put(const PointRecord *point, bool durable);
+
+extern bool history_by_id(uint64 id, PointRecord *point);
+extern bool history_by_name(const char *name, PointRecord *point);
+
+/* The newest point for which each of these is known; 0 if there is none. */
+extern uint64 history_newest(void);
+
+/*
+ * Notes that all points up to id have reached a state, at this time.  Points
+ * that were skipped (a later one came with them) count as reached, too.
+ */
+extern void history_reached(uint64 id, PointState state, TimestampTz at);
+
+/* Points with from < id, in ascending order; palloc'd. */
+extern int	history_after(uint64 from, PointRecord **points);
+
+/* Directory of our files, inside pg_wal; makes it if it is missing. */
+#define MULTISITE_DIR		"pg_wal/multisite"
+extern void multisite_dir_create(void);
+
+#endif							/* MULTISITE_HISTORY_H */

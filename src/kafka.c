@@ -1,0 +1,1067 @@
+/*-------------------------------------------------------------------------
+ *
+ * kafka.c
+ *	  The only file that calls librdkafka.
+ *
+ * librdkafka has threads of its own.  None of them runs a function of ours or
+ * of the server: every callback is turned into an event on a queue, which the
+ * worker's loop empties (rd_kafka_queue_poll with a timeout of 0), and a byte
+ * written to a pipe wakes that loop when a queue that was empty no longer is.
+ * Signals are blocked while a handle is made, so its threads never take one.
+ *
+ * A handle and what it holds live outside of memory contexts, in malloc'd
+ * memory, because librdkafka's threads use it; whoever opened it must call
+ * kafka_close(), which frees undelivered bodies too.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <librdkafka/rdkafka.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "kafka.h"
+#include "settings.h"
+
+#define TROUBLE_SIZE		256
+#define CALL_TIMEOUT_MS		1000	/* between two looks at interrupts */
+#define ANSWER_TIMEOUT_MS	15000	/* then a broker is called away */
+
+/* One message that is on its way. */
+typedef struct Outgoing
+{
+	void		(*free_body) (void *);
+	void	   *free_arg;
+	uint64		tag;
+	size_t		bytes;
+} Outgoing;
+
+struct KafkaHandle
+{
+	rd_kafka_t *rk;
+	rd_kafka_queue_t *queue;	/* deliveries or messages, errors, statistics */
+	int			wake[2];		/* librdkafka writes [1], we wait for [0] */
+
+	KafkaDelivered delivered;
+	void	   *delivered_arg;
+	size_t		in_flight;		/* bytes */
+	size_t		max_in_flight;
+
+	rd_kafka_event_t *taken;	/* holds the message that kafka_poll() returned */
+	char	  **topics;			/* of kafka_assign() */
+	int			ntopics;
+
+	char		trouble[TROUBLE_SIZE];
+	char		failed[TROUBLE_SIZE];	/* it cannot go on after this */
+	rd_kafka_resp_err_t failed_code;
+};
+
+/* What we set ourselves; nobody may change it through kafka_options. */
+static const char *const reserved_options[] = {
+	"acks", "allow.auto.create.topics", "auto.offset.reset",
+	"bootstrap.servers", "compression.codec", "compression.type",
+	"delivery.timeout.ms", "enable.auto.commit", "enable.auto.offset.store",
+	"enable.idempotence", "enable.partition.eof", "group.id", "isolation.level",
+	"log.queue", "message.timeout.ms", "metadata.broker.list",
+	"partitioner", "plugin.library.paths", "queue.buffering.max.kbytes",
+	"queue.buffering.max.messages", "request.required.acks",
+	"statistics.interval.ms", "transactional.id"
+};
+
+/* ------------------------------------------------------------------------
+ * Options
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * Sets the options of a name=value;name=value list.  "\;" stands for a ';' in
+ * a value.  conf may be NULL to check the form only.
+ */
+static bool
+set_options(rd_kafka_conf_t *conf, const char *options, char *problem, size_t size)
+{
+	const char *p = options;
+
+	while (*p)
+	{
+		char		name[128];
+		char		value[1024];
+		size_t		n = 0;
+		size_t		name_len;
+		char		errstr[8];
+
+		p += strspn(p, " \t\n;");
+		if (*p == '\0')
+			break;
+		name_len = strcspn(p, "=; \t\n");
+		if (name_len == 0 || name_len >= sizeof(name))
+		{
+			snprintf(problem, size, "It has an entry without a valid name.");
+			return false;
+		}
+		memcpy(name, p, name_len);
+		name[name_len] = '\0';
+		p += name_len;
+		p += strspn(p, " \t");
+		if (*p != '=')
+		{
+			snprintf(problem, size, "The entry \"%s\" has no value.", name);
+			return false;
+		}
+		p++;
+		p += strspn(p, " \t");
+		while (*p && *p != ';')
+		{
+			if (p[0] == '\\' && p[1] == ';')
+				p++;
+			if (n >= sizeof(value) - 1)
+			{
+				snprintf(problem, size, "The value of \"%s\" is too long.", name);
+				return false;
+			}
+			value[n++] = *p++;
+		}
+		while (n > 0 && (value[n - 1] == ' ' || value[n - 1] == '\t' || value[n - 1] == '\n'))
+			n--;
+		value[n] = '\0';
+
+		for (int i = 0; i < lengthof(reserved_options); i++)
+		{
+			if (strcmp(name, reserved_options[i]) == 0)
+			{
+				snprintf(problem, size, "\"%s\" is set by multisite_repl itself.", name);
+				return false;
+			}
+		}
+
+		/* librdkafka's own text would repeat the value, which may be secret */
+		switch (rd_kafka_conf_set(conf, name, value, errstr, sizeof(errstr)))
+		{
+			case RD_KAFKA_CONF_OK:
+				break;
+			case RD_KAFKA_CONF_UNKNOWN:
+				snprintf(problem, size, "librdkafka does not know \"%s\".", name);
+				return false;
+			default:
+				snprintf(problem, size, "librdkafka does not accept the value of \"%s\".", name);
+				return false;
+		}
+		explicit_bzero(value, sizeof(value));
+	}
+	return true;
+}
+
+bool
+kafka_check_options(const char *options, char *problem, size_t size)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	bool		ok = set_options(conf, options, problem, size);
+
+	rd_kafka_conf_destroy(conf);
+	return ok;
+}
+
+char *
+kafka_settings_fingerprint(void)
+{
+	return psprintf("%s\n%s\n%s\n%d\n%d", multisite_brokers,
+					multisite_kafka_options, multisite_compression,
+					multisite_publisher_memory, multisite_replication_factor);
+}
+
+/* ------------------------------------------------------------------------
+ * Opening and closing
+ * ------------------------------------------------------------------------
+ */
+
+static void
+conf_set(rd_kafka_conf_t *conf, const char *name, const char *value)
+{
+	char		errstr[256];
+
+	if (rd_kafka_conf_set(conf, name, value, errstr, sizeof(errstr)) != RD_KAFKA_CONF_OK)
+	{
+		rd_kafka_conf_destroy(conf);
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("could not set the Kafka option \"%s\": %s", name, errstr)));
+	}
+}
+
+static rd_kafka_conf_t *
+common_conf(const char *role)
+{
+	rd_kafka_conf_t *conf;
+	char	   *client_id = psprintf("multisite-%s-%s-%d-%s", multisite_cluster_name,
+									 multisite_site_name, multisite_segment_id, role);
+	char		problem[256];
+
+	if (multisite_brokers[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("no Kafka brokers are configured"),
+				 errhint("Set multisite.brokers.")));
+
+	conf = rd_kafka_conf_new();
+	conf_set(conf, "bootstrap.servers", multisite_brokers);
+	conf_set(conf, "client.id", client_id);
+	conf_set(conf, "log.queue", "true");
+	conf_set(conf, "socket.keepalive.enable", "true");
+	conf_set(conf, "socket.nagle.disable", "true");
+	/* come back quickly: a site that was cut off catches up from then on */
+	conf_set(conf, "reconnect.backoff.ms", "100");
+	conf_set(conf, "reconnect.backoff.max.ms", "2000");
+	/* tells us that a broker is reachable again when nothing else does */
+	conf_set(conf, "statistics.interval.ms", "2000");
+	if (!set_options(conf, multisite_kafka_options, problem, sizeof(problem)))
+	{
+		rd_kafka_conf_destroy(conf);
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for parameter \"multisite.kafka_options\""),
+				 errdetail("%s", problem)));
+	}
+	return conf;
+}
+
+static KafkaHandle *
+open_handle(rd_kafka_type_t type, rd_kafka_conf_t *conf)
+{
+	KafkaHandle *kafka = calloc(1, sizeof(KafkaHandle));
+	char		errstr[256];
+	sigset_t	all,
+				before;
+	rd_kafka_queue_t *log_queue;
+
+	if (kafka == NULL || pipe(kafka->wake) != 0)
+	{
+		free(kafka);
+		rd_kafka_conf_destroy(conf);
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("could not create a Kafka client: %m")));
+	}
+	for (int i = 0; i < 2; i++)
+	{
+		(void) fcntl(kafka->wake[i], F_SETFL, O_NONBLOCK);
+		(void) fcntl(kafka->wake[i], F_SETFD, FD_CLOEXEC);
+	}
+
+	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_FETCH |
+							 RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG |
+							 RD_KAFKA_EVENT_STATS);
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	kafka->rk = rd_kafka_new(type, conf, errstr, sizeof(errstr));
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+
+	if (kafka->rk == NULL)
+	{
+		rd_kafka_conf_destroy(conf);
+		close(kafka->wake[0]);
+		close(kafka->wake[1]);
+		free(kafka);
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("could not create a Kafka client: %s", errstr)));
+	}
+
+	if (type == RD_KAFKA_CONSUMER)
+	{
+		(void) rd_kafka_poll_set_consumer(kafka->rk);
+		kafka->queue = rd_kafka_queue_get_consumer(kafka->rk);
+	}
+	else
+		kafka->queue = rd_kafka_queue_get_main(kafka->rk);
+
+	log_queue = rd_kafka_queue_get_main(kafka->rk);
+	(void) rd_kafka_set_log_queue(kafka->rk, type == RD_KAFKA_CONSUMER ? kafka->queue : log_queue);
+	rd_kafka_queue_destroy(log_queue);
+	rd_kafka_queue_io_event_enable(kafka->queue, kafka->wake[1], "k", 1);
+	return kafka;
+}
+
+KafkaHandle *
+kafka_open_producer(size_t memory, KafkaDelivered delivered, void *arg)
+{
+	rd_kafka_conf_t *conf = common_conf("producer");
+	char		number[32];
+	KafkaHandle *kafka;
+
+	conf_set(conf, "enable.idempotence", "true");
+	conf_set(conf, "acks", "all");
+	/* 0: never give a message up, the WAL waits on the source for as long */
+	conf_set(conf, "message.timeout.ms", "0");
+	conf_set(conf, "compression.type", multisite_compression);
+	/* no wait when idle; under load batches form while requests are out */
+	conf_set(conf, "linger.ms", "1");
+	conf_set(conf, "queue.buffering.max.messages", "1000000");
+	/* our own limit comes first; this one is so that it cannot be the one */
+	snprintf(number, sizeof(number), "%zu", Max(memory / 1024 + 4096, 8192));
+	conf_set(conf, "queue.buffering.max.kbytes", number);
+
+	kafka = open_handle(RD_KAFKA_PRODUCER, conf);
+	kafka->max_in_flight = memory;
+	kafka->delivered = delivered;
+	kafka->delivered_arg = arg;
+	return kafka;
+}
+
+KafkaHandle *
+kafka_open_consumer(void)
+{
+	rd_kafka_conf_t *conf = common_conf("consumer");
+
+	/* we keep our offsets ourselves; a group id is needed but never used */
+	conf_set(conf, "group.id", "multisite");
+	conf_set(conf, "enable.auto.commit", "false");
+	conf_set(conf, "enable.auto.offset.store", "false");
+	conf_set(conf, "auto.offset.reset", "error");
+	conf_set(conf, "allow.auto.create.topics", "false");
+	conf_set(conf, "queued.max.messages.kbytes", "32768");
+	conf_set(conf, "fetch.wait.max.ms", "500");
+	conf_set(conf, "fetch.error.backoff.ms", "100");
+	return open_handle(RD_KAFKA_CONSUMER, conf);
+}
+
+static void
+free_outgoing(Outgoing *out)
+{
+	if (out->free_body)
+		out->free_body(out->free_arg);
+	free(out);
+}
+
+void
+kafka_close(KafkaHandle *kafka)
+{
+	if (kafka == NULL)
+		return;
+
+	if (kafka->in_flight > 0)
+	{
+		/* give the bodies back; the pipe's end says what to send again */
+		(void) rd_kafka_purge(kafka->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+		for (int i = 0; i < 100 && kafka->in_flight > 0; i++)
+		{
+			rd_kafka_event_t *event = rd_kafka_queue_poll(kafka->queue, 50);
+
+			if (event == NULL)
+				continue;
+			if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR)
+			{
+				const rd_kafka_message_t *m;
+
+				while ((m = rd_kafka_event_message_next(event)) != NULL)
+				{
+					Outgoing   *out = m->_private;
+
+					kafka->in_flight -= out->bytes;
+					free_outgoing(out);
+				}
+			}
+			rd_kafka_event_destroy(event);
+		}
+	}
+	if (kafka->taken)
+		rd_kafka_event_destroy(kafka->taken);
+	rd_kafka_queue_io_event_enable(kafka->queue, -1, NULL, 0);
+	rd_kafka_queue_destroy(kafka->queue);
+	rd_kafka_destroy_flags(kafka->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	close(kafka->wake[0]);
+	close(kafka->wake[1]);
+	for (int i = 0; i < kafka->ntopics; i++)
+		free(kafka->topics[i]);
+	free(kafka->topics);
+	free(kafka);
+}
+
+pgsocket
+kafka_socket(KafkaHandle *kafka)
+{
+	return kafka->wake[0];
+}
+
+const char *
+kafka_trouble(KafkaHandle *kafka)
+{
+	return kafka->trouble[0] ? kafka->trouble : NULL;
+}
+
+/* ------------------------------------------------------------------------
+ * Events
+ * ------------------------------------------------------------------------
+ */
+
+static void
+note_error(KafkaHandle *kafka, rd_kafka_resp_err_t code, const char *text)
+{
+	strlcpy(kafka->trouble, text ? text : rd_kafka_err2str(code), TROUBLE_SIZE);
+
+	switch (code)
+	{
+		case RD_KAFKA_RESP_ERR__FATAL:
+		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+		case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+		case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+			if (kafka->failed_code == RD_KAFKA_RESP_ERR_NO_ERROR)
+			{
+				kafka->failed_code = code;
+				strlcpy(kafka->failed, kafka->trouble, TROUBLE_SIZE);
+			}
+			break;
+		default:
+			break;
+	}
+}
+
+/* An event that is neither a message nor a delivery. */
+static void
+other_event(KafkaHandle *kafka, rd_kafka_event_t *event)
+{
+	switch (rd_kafka_event_type(event))
+	{
+		case RD_KAFKA_EVENT_ERROR:
+			{
+				rd_kafka_resp_err_t code = rd_kafka_event_error(event);
+				char		fatal[TROUBLE_SIZE];
+
+				if (code == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+					break;
+				if (code == RD_KAFKA_RESP_ERR__FATAL)
+				{
+					(void) rd_kafka_fatal_error(kafka->rk, fatal, sizeof(fatal));
+					note_error(kafka, code, fatal);
+				}
+				else
+					note_error(kafka, code, rd_kafka_event_error_string(event));
+				break;
+			}
+
+		case RD_KAFKA_EVENT_LOG:
+			{
+				const char *facility,
+						   *text;
+				int			level;
+
+				if (rd_kafka_event_log(event, &facility, &text, &level) == 0)
+					elog(DEBUG1, "librdkafka: %s: %s", facility, text);
+				break;
+			}
+
+		case RD_KAFKA_EVENT_STATS:
+			/* any broker that is up ends the trouble */
+			if (kafka->trouble[0] && strstr(rd_kafka_event_stats(event), "\"state\":\"UP\""))
+				kafka->trouble[0] = '\0';
+			break;
+
+		default:
+			break;
+	}
+}
+
+static void
+raise_failed(KafkaHandle *kafka)
+{
+	const char *hint = NULL;
+
+	switch (kafka->failed_code)
+	{
+		case RD_KAFKA_RESP_ERR_NO_ERROR:
+			return;
+		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+		case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("Kafka no longer has messages that this server has not read"),
+					 errdetail("Kafka said: %s.", kafka->failed),
+					 errhint("The topic was truncated or made anew. Take a new base backup for this segment.")));
+			break;
+		case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+			hint = "Check multisite.kafka_options and the rights of this client in Kafka.";
+			break;
+		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+			hint = "Raise max.message.bytes of the topic to 1 MB or more.";
+			break;
+		default:
+			break;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("Kafka refused to go on: %s", kafka->failed),
+			 hint ? errhint("%s", hint) : 0));
+}
+
+/* The pipe must be empty before the queue is, or a wake-up could be lost. */
+static void
+drain_wake(KafkaHandle *kafka)
+{
+	char		buf[64];
+
+	while (read(kafka->wake[0], buf, sizeof(buf)) == sizeof(buf))
+		;
+}
+
+static void
+delivery_event(KafkaHandle *kafka, rd_kafka_event_t *event)
+{
+	const rd_kafka_message_t *m;
+
+	while ((m = rd_kafka_event_message_next(event)) != NULL)
+	{
+		Outgoing   *out = m->_private;
+
+		kafka->in_flight -= out->bytes;
+		if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		{
+			/* one lost delivery is the end: what comes after it is no pipe */
+			if (kafka->failed_code == RD_KAFKA_RESP_ERR_NO_ERROR)
+			{
+				kafka->failed_code = m->err;
+				strlcpy(kafka->failed, rd_kafka_err2str(m->err), TROUBLE_SIZE);
+			}
+		}
+		else if (kafka->failed_code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		{
+			kafka->trouble[0] = '\0';
+			if (kafka->delivered)
+				kafka->delivered(kafka->delivered_arg, out->tag, m->offset);
+		}
+		free_outgoing(out);
+	}
+}
+
+void
+kafka_serve(KafkaHandle *kafka)
+{
+	rd_kafka_event_t *event;
+
+	drain_wake(kafka);
+	if (rd_kafka_type(kafka->rk) == RD_KAFKA_PRODUCER)
+	{
+		while ((event = rd_kafka_queue_poll(kafka->queue, 0)) != NULL)
+		{
+			if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR)
+				delivery_event(kafka, event);
+			else
+				other_event(kafka, event);
+			rd_kafka_event_destroy(event);
+		}
+	}
+	raise_failed(kafka);
+}
+
+/* ------------------------------------------------------------------------
+ * Producing
+ * ------------------------------------------------------------------------
+ */
+
+bool
+kafka_produce(KafkaHandle *kafka, const char *topic, WireHeader *header,
+			  const char *key, const void *body, size_t body_len,
+			  void (*free_body) (void *), void *free_arg, uint64 tag)
+{
+	uint8		head[WIRE_HEADER_SIZE];
+	Outgoing   *out;
+	rd_kafka_resp_err_t err;
+	int			flags = free_body == NULL ? RD_KAFKA_MSG_F_COPY : 0;
+
+	/* one message always passes, however small the limit */
+	if (kafka->in_flight > 0 && kafka->in_flight + body_len > kafka->max_in_flight)
+		return false;
+
+	out = malloc(sizeof(Outgoing));
+	if (out == NULL)
+		return false;
+	out->free_body = free_body;
+	out->free_arg = free_arg;
+	out->tag = tag;
+	out->bytes = body_len + sizeof(Outgoing);
+
+	wire_encode_header(header, body, body_len, head);
+	err = rd_kafka_producev(kafka->rk,
+							RD_KAFKA_V_TOPIC(topic),
+							RD_KAFKA_V_PARTITION(0),
+							RD_KAFKA_V_MSGFLAGS(flags),
+							RD_KAFKA_V_HEADER(WIRE_RECORD_HEADER, head, sizeof(head)),
+							RD_KAFKA_V_KEY(key, key ? strlen(key) : 0),
+							RD_KAFKA_V_VALUE(unconstify(void *, body), body_len),
+							RD_KAFKA_V_OPAQUE(out),
+							RD_KAFKA_V_END);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		free(out);
+		if (err != RD_KAFKA_RESP_ERR__QUEUE_FULL)
+			note_error(kafka, err, NULL);
+		return false;
+	}
+	kafka->in_flight += out->bytes;
+	return true;
+}
+
+size_t
+kafka_in_flight(KafkaHandle *kafka)
+{
+	return kafka->in_flight;
+}
+
+/* Waits for the queue, and for interrupts, at most until the given time. */
+static void
+wait_for_queue(KafkaHandle *kafka, TimestampTz until)
+{
+	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+	(void) WaitLatchOrSocket(MyLatch,
+							 WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 kafka->wake[0], Min(ms, CALL_TIMEOUT_MS),
+							 WAIT_EVENT_MULTISITE);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+static void
+no_answer(KafkaHandle *kafka, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("Kafka does not answer"),
+			 errdetail("%s: %s.", what,
+					   kafka->trouble[0] ? kafka->trouble : "no answer in time"),
+			 errhint("Check that the brokers of multisite.brokers are up and can be reached from this host.")));
+}
+
+void
+kafka_flush(KafkaHandle *kafka, long timeout_ms)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+
+	for (;;)
+	{
+		kafka_serve(kafka);
+		if (kafka->in_flight == 0)
+			return;
+		if (GetCurrentTimestamp() >= until)
+			no_answer(kafka, "A message was not acknowledged");
+		wait_for_queue(kafka, until);
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * Topics
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * All topics' metadata.  Asking for all of them, unlike asking for one, never
+ * makes a broker create a topic.
+ */
+static const rd_kafka_metadata_t *
+fetch_metadata(KafkaHandle *kafka)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ANSWER_TIMEOUT_MS);
+	const rd_kafka_metadata_t *metadata;
+	rd_kafka_resp_err_t err;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		err = rd_kafka_metadata(kafka->rk, 1, NULL, &metadata, CALL_TIMEOUT_MS);
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		{
+			kafka->trouble[0] = '\0';
+			return metadata;
+		}
+		kafka_serve(kafka);
+	} while (GetCurrentTimestamp() < until);
+
+	if (!kafka->trouble[0])
+		strlcpy(kafka->trouble, rd_kafka_err2str(err), TROUBLE_SIZE);
+	no_answer(kafka, "Could not ask for the topics");
+	return NULL;
+}
+
+/* Number of partitions, or -1 when there is no such topic. */
+static int
+topic_partitions(KafkaHandle *kafka, const char *topic)
+{
+	const rd_kafka_metadata_t *metadata = fetch_metadata(kafka);
+	int			partitions = -1;
+
+	for (int i = 0; i < metadata->topic_cnt; i++)
+	{
+		if (strcmp(metadata->topics[i].topic, topic) == 0 &&
+			metadata->topics[i].err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			partitions = metadata->topics[i].partition_cnt;
+	}
+	rd_kafka_metadata_destroy(metadata);
+	return partitions;
+}
+
+bool
+kafka_topic_exists(KafkaHandle *kafka, const char *topic)
+{
+	return topic_partitions(kafka, topic) > 0;
+}
+
+int
+kafka_list_topics(KafkaHandle *kafka, const char *prefix, const char *suffix, char ***names)
+{
+	const rd_kafka_metadata_t *metadata = fetch_metadata(kafka);
+	int			n = 0;
+
+	*names = palloc(sizeof(char *) * Max(metadata->topic_cnt, 1));
+	for (int i = 0; i < metadata->topic_cnt; i++)
+	{
+		const char *name = metadata->topics[i].topic;
+		size_t		len = strlen(name);
+
+		if (len > strlen(prefix) + strlen(suffix) &&
+			strncmp(name, prefix, strlen(prefix)) == 0 &&
+			strcmp(name + len - strlen(suffix), suffix) == 0)
+			(*names)[n++] = pstrdup(name);
+	}
+	rd_kafka_metadata_destroy(metadata);
+	return n;
+}
+
+/* Waits for the answer of an Admin API call; the caller destroys the event. */
+static rd_kafka_event_t *
+admin_answer(rd_kafka_queue_t *queue)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ANSWER_TIMEOUT_MS);
+
+	for (;;)
+	{
+		rd_kafka_event_t *event = rd_kafka_queue_poll(queue, 100);
+
+		if (event != NULL)
+			return event;
+		if (GetCurrentTimestamp() >= until || INTERRUPTS_PENDING_CONDITION())
+			return NULL;
+	}
+}
+
+static void
+set_topic_config(rd_kafka_NewTopic_t *new_topic, TopicUse use)
+{
+	(void) rd_kafka_NewTopic_set_config(new_topic, "cleanup.policy",
+										use == TOPIC_STATUS ? "compact" : "delete");
+	if (use == TOPIC_PIPE)
+	{
+		/* what nobody has read must not go; multisite.prune deletes the rest */
+		(void) rd_kafka_NewTopic_set_config(new_topic, "retention.ms", "-1");
+		(void) rd_kafka_NewTopic_set_config(new_topic, "retention.bytes", "-1");
+	}
+	(void) rd_kafka_NewTopic_set_config(new_topic, "unclean.leader.election.enable", "false");
+	(void) rd_kafka_NewTopic_set_config(new_topic, "min.insync.replicas",
+										multisite_replication_factor >= 3 ? "2" : "1");
+}
+
+static void
+create_topic(KafkaHandle *kafka, const char *topic, TopicUse use)
+{
+	char		errstr[256] = "";
+	rd_kafka_NewTopic_t *new_topic;
+	rd_kafka_queue_t *queue;
+	rd_kafka_event_t *event;
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	TimestampTz until;
+
+	new_topic = rd_kafka_NewTopic_new(topic, 1, multisite_replication_factor,
+									  errstr, sizeof(errstr));
+	if (new_topic == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("could not create the Kafka topic \"%s\": %s", topic, errstr)));
+	set_topic_config(new_topic, use);
+
+	queue = rd_kafka_queue_new(kafka->rk);
+	rd_kafka_CreateTopics(kafka->rk, &new_topic, 1, NULL, queue);
+	event = admin_answer(queue);
+	if (event != NULL)
+	{
+		const rd_kafka_CreateTopics_result_t *result = rd_kafka_event_CreateTopics_result(event);
+
+		err = rd_kafka_event_error(event);
+		if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+			strlcpy(errstr, rd_kafka_event_error_string(event), sizeof(errstr));
+		else if (result != NULL)
+		{
+			size_t		n;
+			const rd_kafka_topic_result_t **results = rd_kafka_CreateTopics_result_topics(result, &n);
+
+			if (n == 1)
+			{
+				err = rd_kafka_topic_result_error(results[0]);
+				if (rd_kafka_topic_result_error_string(results[0]))
+					strlcpy(errstr, rd_kafka_topic_result_error_string(results[0]), sizeof(errstr));
+			}
+		}
+		rd_kafka_event_destroy(event);
+	}
+	rd_kafka_queue_destroy(queue);
+	rd_kafka_NewTopic_destroy(new_topic);
+	CHECK_FOR_INTERRUPTS();
+
+	/* another worker may have been faster */
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR && err != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("could not create the Kafka topic \"%s\"", topic),
+				 errdetail("Kafka said: %s.", errstr[0] ? errstr : rd_kafka_err2str(err)),
+				 err == RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR ?
+				 errhint("multisite.replication_factor is %d, and Kafka may have fewer brokers.",
+						 multisite_replication_factor) : 0));
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		ereport(LOG,
+				(errmsg("created Kafka topic \"%s\"", topic),
+				 errdetail("One partition, replication factor %d.", multisite_replication_factor)));
+
+	/* until every broker knows it, a producer would be told that it is not there */
+	until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ANSWER_TIMEOUT_MS);
+	while (!kafka_topic_exists(kafka, topic))
+	{
+		if (GetCurrentTimestamp() >= until)
+			no_answer(kafka, "A topic that was just created did not appear");
+		wait_for_queue(kafka, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 50));
+	}
+}
+
+/* Copies a topic's setting into value; empty when Kafka would not say. */
+static void
+describe_topic(KafkaHandle *kafka, const char *topic, int nnames,
+			   const char *const *names, char (*values)[64])
+{
+	rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka->rk);
+	rd_kafka_event_t *event;
+
+	for (int i = 0; i < nnames; i++)
+		values[i][0] = '\0';
+
+	rd_kafka_DescribeConfigs(kafka->rk, &resource, 1, NULL, queue);
+	event = admin_answer(queue);
+	if (event != NULL)
+	{
+		const rd_kafka_DescribeConfigs_result_t *result = rd_kafka_event_DescribeConfigs_result(event);
+		size_t		n = 0;
+		const rd_kafka_ConfigResource_t **resources = result ?
+			rd_kafka_DescribeConfigs_result_resources(result, &n) : NULL;
+
+		if (n == 1)
+		{
+			size_t		nentries;
+			const rd_kafka_ConfigEntry_t **entries =
+				rd_kafka_ConfigResource_configs(resources[0], &nentries);
+
+			for (size_t e = 0; e < nentries; e++)
+			{
+				for (int i = 0; i < nnames; i++)
+				{
+					const char *value = rd_kafka_ConfigEntry_value(entries[e]);
+
+					if (value && strcmp(rd_kafka_ConfigEntry_name(entries[e]), names[i]) == 0)
+						strlcpy(values[i], value, 64);
+				}
+			}
+		}
+		rd_kafka_event_destroy(event);
+	}
+	rd_kafka_queue_destroy(queue);
+	rd_kafka_ConfigResource_destroy(resource);
+	CHECK_FOR_INTERRUPTS();
+}
+
+void
+kafka_ensure_topic(KafkaHandle *kafka, const char *topic, TopicUse use)
+{
+	static const char *const names[] = {"cleanup.policy", "retention.ms", "retention.bytes"};
+	char		values[lengthof(names)][64];
+	const char *policy = use == TOPIC_STATUS ? "compact" : "delete";
+	int			partitions = topic_partitions(kafka, topic);
+
+	if (partitions < 0)
+	{
+		create_topic(kafka, topic, use);
+		return;
+	}
+	if (partitions != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("Kafka topic \"%s\" has %d partitions", topic, partitions),
+				 errdetail("Order holds within one partition only, and it must have exactly one."),
+				 errhint("Delete the topic, and let the extension create it.")));
+
+	describe_topic(kafka, topic, lengthof(names), names, values);
+	if (values[0][0] && strcmp(values[0], policy) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("Kafka topic \"%s\" has the cleanup policy \"%s\"", topic, values[0]),
+				 errdetail("It must be \"%s\".", policy),
+				 errhint("Set cleanup.policy=%s on the topic.", policy)));
+	if (use == TOPIC_PIPE &&
+		((values[1][0] && strcmp(values[1], "-1") != 0) ||
+		 (values[2][0] && strcmp(values[2], "-1") != 0)))
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("Kafka may delete messages of topic \"%s\" before every remote site has read them", topic),
+				 errdetail("retention.ms is %s, retention.bytes is %s.", values[1], values[2]),
+				 errhint("Set both to -1, or to more than the longest time a remote site may be away.")));
+}
+
+/* ------------------------------------------------------------------------
+ * Consuming
+ * ------------------------------------------------------------------------
+ */
+
+void
+kafka_watermarks(KafkaHandle *kafka, const char *topic, int64 *low, int64 *high)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ANSWER_TIMEOUT_MS);
+	rd_kafka_resp_err_t err;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		err = rd_kafka_query_watermark_offsets(kafka->rk, topic, 0, low, high, CALL_TIMEOUT_MS);
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		{
+			kafka->trouble[0] = '\0';
+			return;
+		}
+		if (err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION || err == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
+			err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+		{
+			/* it may be so new that not every broker knows it */
+			wait_for_queue(kafka, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100));
+		}
+		kafka_serve(kafka);
+	} while (GetCurrentTimestamp() < until);
+
+	if (!kafka->trouble[0])
+		strlcpy(kafka->trouble, rd_kafka_err2str(err), TROUBLE_SIZE);
+	no_answer(kafka, "Could not ask for a topic's end");
+}
+
+void
+kafka_assign(KafkaHandle *kafka, int ntopics, const char *const *topics, const int64 *offsets)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(ntopics);
+	rd_kafka_resp_err_t err;
+
+	for (int i = 0; i < kafka->ntopics; i++)
+		free(kafka->topics[i]);
+	kafka->topics = realloc(kafka->topics, sizeof(char *) * Max(ntopics, 1));
+	kafka->ntopics = ntopics;
+	for (int i = 0; i < ntopics; i++)
+	{
+		kafka->topics[i] = strdup(topics[i]);
+		rd_kafka_topic_partition_list_add(list, topics[i], 0)->offset = offsets[i];
+	}
+	err = rd_kafka_assign(kafka->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("could not begin to read from Kafka: %s", rd_kafka_err2str(err))));
+}
+
+static void
+give_back_taken(KafkaHandle *kafka)
+{
+	if (kafka->taken)
+		rd_kafka_event_destroy(kafka->taken);
+	kafka->taken = NULL;
+}
+
+bool
+kafka_poll(KafkaHandle *kafka, KafkaMessage *message)
+{
+	rd_kafka_event_t *event;
+
+	give_back_taken(kafka);
+	while ((event = rd_kafka_queue_poll(kafka->queue, 0)) != NULL)
+	{
+		const rd_kafka_message_t *m = NULL;
+
+		if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_FETCH)
+			m = rd_kafka_event_message_next(event);
+		else
+			other_event(kafka, event);
+
+		if (m != NULL && m->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		{
+			note_error(kafka, m->err, rd_kafka_message_errstr(m));
+			m = NULL;
+		}
+		if (m != NULL)
+		{
+			rd_kafka_headers_t *headers;
+			const char *topic = rd_kafka_topic_name(m->rkt);
+			rd_kafka_timestamp_type_t type;
+
+			memset(message, 0, sizeof(*message));
+			message->topic = -1;
+			for (int i = 0; i < kafka->ntopics; i++)
+			{
+				if (strcmp(kafka->topics[i], topic) == 0)
+					message->topic = i;
+			}
+			if (message->topic >= 0)
+			{
+				kafka->trouble[0] = '\0';
+				message->offset = m->offset;
+				message->timestamp = rd_kafka_message_timestamp(m, &type);
+				message->body = m->payload;
+				message->body_len = m->len;
+				if (rd_kafka_message_headers(m, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR)
+					(void) rd_kafka_header_get_last(headers, WIRE_RECORD_HEADER,
+													&message->head, &message->head_len);
+				kafka->taken = event;
+				return true;
+			}
+		}
+		rd_kafka_event_destroy(event);
+		raise_failed(kafka);
+	}
+	return false;
+}
+
+void
+kafka_read_at(KafkaHandle *kafka, const char *topic, int64 offset, KafkaMessage *message)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ANSWER_TIMEOUT_MS);
+
+	kafka_assign(kafka, 1, &topic, &offset);
+	for (;;)
+	{
+		kafka_serve(kafka);
+		while (kafka_poll(kafka, message))
+		{
+			/* a message of an earlier assignment may still be in the queue */
+			if (message->offset == offset)
+				return;
+		}
+		if (GetCurrentTimestamp() >= until)
+			no_answer(kafka, "Could not read a message that must be there");
+		wait_for_queue(kafka, until);
+	}
+}

@@ -1,0 +1,108 @@
+/*-------------------------------------------------------------------------
+ *
+ * kafka.h
+ *	  What the workers need of Kafka.  kafka.c alone calls librdkafka.
+ *
+ * A handle belongs to one process.  librdkafka's threads never run code of
+ * ours: deliveries, messages, errors and logs are taken from queues by the
+ * worker's own loop, which waits for kafka_socket() to become readable.
+ * Functions that wait for a broker answer interrupts within a second and
+ * raise ERROR; all others never throw, unless noted.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MULTISITE_KAFKA_H
+#define MULTISITE_KAFKA_H
+
+#include "wire.h"
+
+typedef struct KafkaHandle KafkaHandle;
+
+/* A message taken from a topic; valid until the handle's next is taken. */
+typedef struct KafkaMessage
+{
+	int			topic;			/* index into kafka_assign()'s arrays */
+	int64		offset;
+	int64		timestamp;		/* of the producer, ms since 1970, or -1 */
+	const void *head;			/* multisite's record header, or NULL */
+	size_t		head_len;
+	const void *body;
+	size_t		body_len;
+} KafkaMessage;
+
+typedef enum TopicUse
+{
+	TOPIC_PIPE,					/* WAL, points, release: deletes, by us only */
+	TOPIC_STATUS				/* compacted */
+} TopicUse;
+
+/* Called by kafka_serve() once per produced message, in order. */
+typedef void (*KafkaDelivered) (void *arg, uint64 tag, int64 offset);
+
+/*
+ * problem gets what is wrong, without any value in it.  Used by the check
+ * hook of multisite.kafka_options.
+ */
+extern bool kafka_check_options(const char *options, char *problem, size_t size);
+
+/* A value that changes when the settings behind a handle do; palloc'd. */
+extern char *kafka_settings_fingerprint(void);
+
+/* memory is the most that may wait in the producer's queue, in bytes */
+extern KafkaHandle *kafka_open_producer(size_t memory, KafkaDelivered delivered, void *arg);
+extern KafkaHandle *kafka_open_consumer(void);
+extern void kafka_close(KafkaHandle *kafka);
+
+extern pgsocket kafka_socket(KafkaHandle *kafka);
+
+/*
+ * Takes deliveries, errors and logs; call it whenever kafka_socket() is
+ * readable.  Raises ERROR when the handle cannot work any more.
+ */
+extern void kafka_serve(KafkaHandle *kafka);
+
+/* What is wrong with the brokers at the moment, or NULL. */
+extern const char *kafka_trouble(KafkaHandle *kafka);
+
+/*
+ * Hands a message over.  The body is copied if free_body is NULL; otherwise
+ * it must stay as it is until free_body(free_arg) is called, from
+ * kafka_serve() or kafka_close().  Returns false, having taken nothing, when
+ * the queue is full.
+ */
+extern bool kafka_produce(KafkaHandle *kafka, const char *topic, WireHeader *header,
+						  const char *key, const void *body, size_t body_len,
+						  void (*free_body) (void *), void *free_arg, uint64 tag);
+
+/* Messages handed over and not yet delivered, and their bytes. */
+extern size_t kafka_in_flight(KafkaHandle *kafka);
+
+/* Waits until all that was produced is acknowledged. */
+extern void kafka_flush(KafkaHandle *kafka, long timeout_ms);
+
+/* Creates the topic if it is missing, and checks what it is. */
+extern void kafka_ensure_topic(KafkaHandle *kafka, const char *topic, TopicUse use);
+extern bool kafka_topic_exists(KafkaHandle *kafka, const char *topic);
+
+/* Topics whose names begin and end so; palloc'd names. */
+extern int	kafka_list_topics(KafkaHandle *kafka, const char *prefix, const char *suffix,
+							  char ***names);
+
+/* The first offset there is, and the one that the next message will get. */
+extern void kafka_watermarks(KafkaHandle *kafka, const char *topic, int64 *low, int64 *high);
+
+/*
+ * Reads from these topics, from these offsets on, instead of what was read
+ * before.  An offset that no longer exists makes kafka_poll() raise an ERROR.
+ */
+extern void kafka_assign(KafkaHandle *kafka, int ntopics, const char *const *topics,
+						 const int64 *offsets);
+
+/* Next message, if there is one.  Never waits. */
+extern bool kafka_poll(KafkaHandle *kafka, KafkaMessage *message);
+
+/* Waits for the message at the given offset, which must exist. */
+extern void kafka_read_at(KafkaHandle *kafka, const char *topic, int64 offset,
+						  KafkaMessage *message);
+
+#endif							/* MULTISITE_KAFKA_H */

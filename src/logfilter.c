@@ -1,0 +1,119 @@
+/*-------------------------------------------------------------------------
+ *
+ * logfilter.c
+ *	  Keeps the server's log quiet where our way of working would fill it.
+ *
+ * Three kinds of messages are held back, and nothing else:
+ *
+ *	- the startup process of a remote segment reports that it waits for WAL
+ *	  every few seconds and at every point;
+ *	- it reports an invalid record where the released WAL ends, which is how
+ *	  it notices that end.  At any other place that message stays: there it
+ *	  means corruption;
+ *	- a reload logs the new value of a setting, and multisite.kafka_options and
+ *	  multisite.local_conninfo may hold a password: the value is taken out.
+ *
+ * The first two also tell the receiver, by its latch, that recovery has come
+ * to the end of what was released, which nothing else does.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "utils/elog.h"
+
+#include "compat.h"
+#include "logfilter.h"
+#include "settings.h"
+#include "shared_state.h"
+
+static emit_log_hook_type prev_emit_log_hook = NULL;
+
+static bool
+begins_with(const char *text, const char *start)
+{
+	return strncmp(text, start, strlen(start)) == 0;
+}
+
+/* Does the message name the LSN at which the released WAL ends? */
+static bool
+is_about_released_end(const char *message)
+{
+	XLogRecPtr	end = pg_atomic_read_u64(&multisite_shared->released_lsn);
+	char		text[32];
+
+	if (end == 0)
+		return false;
+	snprintf(text, sizeof(text), "%X/%X", LSN_FORMAT_ARGS(end));
+	return strstr(message, text) != NULL;
+}
+
+static bool
+is_end_of_wal(const char *message)
+{
+	static const char *const starts[] = {
+		"invalid record length at", "invalid magic number", "record with incorrect prev-link",
+		"invalid resource manager ID", "record with invalid length"
+	};
+
+	for (int i = 0; i < lengthof(starts); i++)
+	{
+		if (begins_with(message, starts[i]))
+			return is_about_released_end(message);
+	}
+	return false;
+}
+
+/* The receiver learns that recovery waits; a latch may be set without a lock */
+static void
+wake_receiver(void)
+{
+	Latch	   *latch = multisite_shared->workers[WORKER_RECEIVER].latch;
+
+	pg_atomic_fetch_add_u64(&multisite_shared->startup_waits, 1);
+	if (latch)
+		SetLatch(latch);
+}
+
+static void
+hide_value(ErrorData *edata, const char *name)
+{
+	char		start[128];
+
+	snprintf(start, sizeof(start), "parameter \"%s\" changed to", name);
+	if (begins_with(edata->message, start))
+		edata->message = psprintf("parameter \"%s\" changed", name);
+}
+
+static void
+filter_log(ErrorData *edata)
+{
+	if (edata->message && multisite_shared)
+	{
+		if (AM_STARTUP_PROCESS() && edata->elevel == LOG && multisite_source_site[0])
+		{
+			if (begins_with(edata->message, "waiting for WAL to become available at") ||
+				is_end_of_wal(edata->message))
+			{
+				edata->output_to_server = false;
+				wake_receiver();
+			}
+		}
+		else
+		{
+			hide_value(edata, "multisite.kafka_options");
+			hide_value(edata, "multisite.local_conninfo");
+		}
+	}
+	if (prev_emit_log_hook)
+		prev_emit_log_hook(edata);
+}
+
+void
+logfilter_install(void)
+{
+	prev_emit_log_hook = emit_log_hook;
+	emit_log_hook = filter_log;
+}

@@ -1,0 +1,716 @@
+/*-------------------------------------------------------------------------
+ *
+ * orchestrator.c
+ *	  The worker on a remote coordinator that decides what is released.
+ *
+ * It reads the source's points and its own site's status messages, and writes
+ * decisions to the release topic: "release point n" as soon as every segment
+ * that n names has staged it.  A newer point makes the ones before it
+ * superfluous, so only the newest releasable one is decided.
+ *
+ * The newest decision is its whole state: a new orchestrator reads that one
+ * and the points from there on, and hears what each segment has from the
+ * status topic, which keeps the newest message of each.
+ *
+ * A promotion is a decision, too: it names the point, after it nothing is
+ * released any more, and every receiver carries it out on its own; when all
+ * others have, a last decision lets the coordinator follow.  So it goes on
+ * whatever process dies, and asking for it again joins the one under way.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <sys/stat.h>
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "decide.h"
+#include "history.h"
+#include "kafka.h"
+#include "orchestrator.h"
+#include "settings.h"
+#include "worker.h"
+
+#define DECISION_TIMEOUT_MS 30000
+#define TOPIC_CHECK_MS		1000
+#define IDLE_WAIT_MS		1000	/* to see a promotion by hand */
+
+enum
+{
+	FROM_POINTS,
+	FROM_STATUS,
+	NUM_TOPICS
+};
+
+/* A point that is not older than the last released one. */
+typedef struct KnownPoint
+{
+	PointNeeds	needs;
+	char		name[WIRE_NAME_SIZE];
+	int64		offset;			/* in points */
+} KnownPoint;
+
+static KafkaHandle *consumer;
+static KafkaHandle *producer;
+static char *release_topic;
+static char *points_topic;
+static char *fingerprint;
+
+static MemoryContext points_context;
+static KnownPoint *points;		/* in ascending order of id */
+static int	npoints;
+static int	max_points;
+
+static WireRelease decision;	/* the newest one */
+
+static SegmentKnown *known;		/* in ascending order of segment */
+static int	nknown;
+
+/* ------------------------------------------------------------------------
+ * Decisions
+ * ------------------------------------------------------------------------
+ */
+
+static void
+read_last_decision(void)
+{
+	int64		low,
+				high;
+	KafkaMessage message;
+	WireHeader	header;
+	WireError	error;
+
+	memset(&decision, 0, sizeof(decision));
+	kafka_watermarks(consumer, release_topic, &low, &high);
+	if (low == high)
+		return;
+
+	/* the receiver's state file tells decisions about us from older ones */
+	while (pg_atomic_read_u64(&multisite_shared->release_base) == 0)
+	{
+		worker_set_state(WORKER_STARTING, "waits for this server's receiver to begin");
+		worker_wait(0, NULL, TOPIC_CHECK_MS);
+	}
+	kafka_read_at(consumer, release_topic, high - 1, &message);
+	error = wire_decode_header(message.head, message.head_len, message.body,
+							   message.body_len, &header);
+	if (error == WIRE_OK && header.kind != WIRE_RELEASE)
+		error = WIRE_BAD_KIND;
+	if (error == WIRE_OK)
+		error = wire_decode_release(message.body, message.body_len, &decision);
+	if (error != WIRE_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("invalid message in Kafka topic \"%s\"", release_topic),
+				 errdetail("The decision at offset %lld cannot be used: %s.",
+						   (long long) message.offset, wire_error_text(error))));
+	if (header.system_id != GetSystemIdentifier())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("topic \"%s\" belongs to another database system", release_topic),
+				 errhint("Check multisite.cluster_name, multisite.source_site and multisite.site_name.")));
+	if ((uint64) message.offset + 1 < pg_atomic_read_u64(&multisite_shared->release_base))
+	{
+		WireRelease fresh = {.decision = decision.decision};
+
+		decision = fresh;
+	}
+}
+
+/* Publishes a decision; it holds once Kafka has acknowledged it. */
+static void
+decide(WireRelease next)
+{
+	WireHeader	header = {
+		.kind = WIRE_RELEASE,
+		.segment = COORDINATOR_ID,
+		.system_id = GetSystemIdentifier(),
+		.pg_major = PG_VERSION_NUM / 10000,
+		.wal_segment_size = wal_segment_size
+	};
+	char		body[WIRE_RELEASE_MAX];
+	size_t		len;
+
+	next.decision = decision.decision + 1;
+	len = wire_encode_release(&next, body, sizeof(body));
+	if (!kafka_produce(producer, release_topic, &header, NULL, body, len, NULL, NULL, 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("could not send to Kafka: %s",
+						kafka_trouble(producer) ? kafka_trouble(producer) : "queue full")));
+	kafka_flush(producer, DECISION_TIMEOUT_MS);
+	decision = next;
+}
+
+static KnownPoint *
+find_point(uint64 id)
+{
+	for (int i = 0; i < npoints; i++)
+	{
+		if (points[i].needs.id == id)
+			return &points[i];
+	}
+	return NULL;
+}
+
+static KnownPoint *
+find_point_by_name(const char *name)
+{
+	for (int i = 0; i < npoints; i++)
+	{
+		if (strcmp(points[i].name, name) == 0)
+			return &points[i];
+	}
+	return NULL;
+}
+
+/* Points before the released one are of no use any more. */
+static void
+forget_points(void)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < npoints; i++)
+	{
+		if (points[i].needs.id >= decision.released_point)
+			points[kept++] = points[i];
+		else
+			pfree(unconstify(WireManifestEntry *, points[i].needs.entries));
+	}
+	npoints = kept;
+}
+
+static void
+release_point(const KnownPoint *point)
+{
+	WireRelease next = decision;
+
+	next.released_point = point->needs.id;
+	next.points_offset = point->offset;
+	strlcpy(next.name, point->name, WIRE_NAME_SIZE);
+	decide(next);
+	history_reached(point->needs.id, POINT_STAGED, GetCurrentTimestamp());
+	history_reached(point->needs.id, POINT_RELEASED, GetCurrentTimestamp());
+	forget_points();
+}
+
+static void
+set_reason(const char *fmt,...)
+{
+	va_list		args;
+	char		reason[REASON_SIZE];
+
+	va_start(args, fmt);
+	vsnprintf(reason, sizeof(reason), fmt, args);
+	va_end(args);
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	strlcpy(multisite_shared->release_reason, reason, REASON_SIZE);
+	LWLockRelease(multisite_shared->lock);
+}
+
+/* Why the newest point waits for a segment, in words. */
+static void
+explain_wait(const KnownPoint *point, int32 segment)
+{
+	const SegmentKnown *k = NULL;
+
+	for (int i = 0; i < nknown; i++)
+	{
+		if (known[i].segment == segment)
+			k = &known[i];
+	}
+	if (k == NULL)
+		set_reason("point \"%s\" waits for segment %d, of which nothing was heard yet",
+				   point->name, segment);
+	else if (k->status.state == WIRE_SEGMENT_FAILED)
+		set_reason("point \"%s\" waits for segment %d, which failed: %s",
+				   point->name, segment, k->status.reason);
+	else
+	{
+		for (uint32 i = 0; i < point->needs.nsegments; i++)
+		{
+			const WireManifestEntry *entry = &point->needs.entries[i];
+
+			if (entry->segment == segment)
+				set_reason("point \"%s\" waits for segment %d to stage %X/%X; it has staged %X/%X",
+						   point->name, segment, LSN_FORMAT_ARGS(entry->lsn),
+						   LSN_FORMAT_ARGS(k->status.staged_lsn));
+		}
+	}
+}
+
+/* The newest point that may be released, if there is one after the last. */
+static const KnownPoint *
+newest_releasable(void)
+{
+	uint64		ceiling = PG_UINT64_MAX;
+	bool		explained = false;
+
+	for (int i = npoints - 1; i >= 0 && points[i].needs.id > decision.released_point; i--)
+	{
+		int32		blocker = 0;
+
+		/* whoever holds back a newer point holds back this one, too */
+		if (points[i].needs.id > ceiling)
+			continue;
+		switch (decide_point(&points[i].needs, known, nknown, &blocker))
+		{
+			case POINT_RELEASABLE:
+				if (!explained)
+					set_reason("no point waits");
+				return &points[i];
+			case POINT_UNUSABLE:
+				if (!explained)
+					set_reason("point \"%s\" lies before the base backup of segment %d",
+							   points[i].name, blocker);
+				explained = true;
+				break;
+			case POINT_WAITS:
+				if (!explained)
+					explain_wait(&points[i], blocker);
+				explained = true;
+				for (int k = 0; k < nknown; k++)
+				{
+					if (known[k].segment == blocker)
+						ceiling = known[k].status.staged_point;
+				}
+				break;
+		}
+	}
+	if (!explained)
+		set_reason("no point waits");
+	return NULL;
+}
+
+/* ------------------------------------------------------------------------
+ * Messages
+ * ------------------------------------------------------------------------
+ */
+
+static void
+take_manifest(const KafkaMessage *message)
+{
+	static WireManifestEntry *entries = NULL;
+	WireManifest manifest;
+	WireManifestEntry *copy;
+	KnownPoint *point;
+	MemoryContext old;
+	WireError	error;
+
+	if (entries == NULL)
+		entries = MemoryContextAlloc(TopMemoryContext, sizeof(WireManifestEntry) * WIRE_MAX_SEGMENTS);
+	error = wire_decode_manifest(message->body, message->body_len, &manifest,
+								 entries, WIRE_MAX_SEGMENTS);
+	if (error != WIRE_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("invalid message in Kafka topic \"%s\"", points_topic),
+				 errdetail("The manifest at offset %lld cannot be used: %s.",
+						   (long long) message->offset, wire_error_text(error))));
+	if (manifest.id < decision.released_point ||
+		(npoints > 0 && manifest.id <= points[npoints - 1].needs.id))
+		return;
+
+	old = MemoryContextSwitchTo(points_context);
+	if (npoints == max_points)
+	{
+		max_points = Max(max_points * 2, 64);
+		points = points ? repalloc(points, max_points * sizeof(KnownPoint)) :
+			palloc(max_points * sizeof(KnownPoint));
+	}
+	copy = palloc(sizeof(WireManifestEntry) * manifest.nsegments);
+	memcpy(copy, entries, sizeof(WireManifestEntry) * manifest.nsegments);
+	MemoryContextSwitchTo(old);
+
+	point = &points[npoints++];
+	point->needs.id = manifest.id;
+	point->needs.nsegments = manifest.nsegments;
+	point->needs.entries = copy;
+	point->offset = message->offset;
+	strlcpy(point->name, manifest.name, WIRE_NAME_SIZE);
+}
+
+static void
+know_segment(int32 segment, const WireStatus *status)
+{
+	int			at = 0;
+	MemoryContext old;
+
+	while (at < nknown && known[at].segment < segment)
+		at++;
+	if (at == nknown || known[at].segment != segment)
+	{
+		old = MemoryContextSwitchTo(points_context);
+		known = known ? repalloc(known, (nknown + 1) * sizeof(SegmentKnown)) :
+			palloc(sizeof(SegmentKnown));
+		MemoryContextSwitchTo(old);
+		memmove(&known[at + 1], &known[at], (nknown - at) * sizeof(SegmentKnown));
+		nknown++;
+	}
+	known[at].segment = segment;
+	known[at].heard = true;
+	known[at].status = *status;
+	segment_heard(multisite_site_name, segment, status);
+}
+
+static void
+take_status(const KafkaMessage *message)
+{
+	WireHeader	header;
+	WireStatus	status;
+
+	if (wire_decode_header(message->head, message->head_len, message->body,
+						   message->body_len, &header) == WIRE_OK &&
+		header.kind == WIRE_STATUS &&
+		wire_decode_status(message->body, message->body_len, &status) == WIRE_OK)
+		know_segment(header.segment, &status);
+}
+
+static void
+take_messages(void)
+{
+	KafkaMessage message;
+
+	kafka_serve(consumer);
+	while (kafka_poll(consumer, &message))
+	{
+		WireHeader	header;
+
+		if (message.topic == FROM_STATUS)
+			take_status(&message);
+		else if (wire_decode_header(message.head, message.head_len, message.body,
+									message.body_len, &header) == WIRE_OK &&
+				 header.kind == WIRE_MANIFEST)
+			take_manifest(&message);
+		else
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("invalid message in Kafka topic \"%s\"", points_topic),
+					 errdetail("The message at offset %lld is no manifest.",
+							   (long long) message.offset)));
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * Promotion and other requests
+ * ------------------------------------------------------------------------
+ */
+
+/* How many of a point's segments, but for the coordinator, are promoted. */
+static bool
+others_promoted(const KnownPoint *point)
+{
+	int			k = 0;
+
+	for (uint32 i = 0; i < point->needs.nsegments; i++)
+	{
+		int32		segment = point->needs.entries[i].segment;
+
+		if (segment == COORDINATOR_ID)
+			continue;
+		while (k < nknown && known[k].segment < segment)
+			k++;
+		if (k == nknown || known[k].segment != segment ||
+			known[k].status.promoted_point != point->needs.id)
+			return false;
+	}
+	return true;
+}
+
+static const KnownPoint *
+choose_promotion_point(const Request *request)
+{
+	const KnownPoint *point;
+	int32		blocker = 0;
+
+	if (!request->has_name)
+	{
+		point = newest_releasable();
+		if (point == NULL)
+			point = find_point(decision.released_point);
+		if (point == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("this site is not yet consistent"),
+					 errdetail("No consistency point after the base backups is staged on all segments."),
+					 errhint("See multisite_segments for what each of them waits for.")));
+		return point;
+	}
+
+	point = find_point_by_name(request->name);
+	if (point == NULL)
+	{
+		PointRecord record;
+
+		if (history_by_name(request->name, &record))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("consistency point \"%s\" is passed", request->name),
+					 errdetail("A later one is released already: \"%s\".", decision.name)));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("consistency point \"%s\" does not exist", request->name),
+				 errhint("See multisite_consistency_points.")));
+	}
+	if (point->needs.id == decision.released_point)
+		return point;
+	switch (decide_point(&point->needs, known, nknown, &blocker))
+	{
+		case POINT_RELEASABLE:
+			break;
+		case POINT_WAITS:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("consistency point \"%s\" is not staged on all segments", point->name),
+					 errdetail("Segment %d does not have it.", blocker)));
+			break;
+		case POINT_UNUSABLE:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("consistency point \"%s\" cannot be used at this site", point->name),
+					 errdetail("It lies before the base backup of segment %d.", blocker)));
+			break;
+	}
+	return point;
+}
+
+static void
+decide_promotion(const Request *request)
+{
+	const KnownPoint *point;
+	WireRelease next = decision;
+
+	if (decision.promote_point != 0)
+	{
+		/* join the one under way, unless it goes elsewhere */
+		if (request->has_name && strcmp(request->name, decision.name) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("a promotion to consistency point \"%s\" is under way", decision.name)));
+		decide(decision);		/* again, for a segment that was made anew */
+		return;
+	}
+	point = choose_promotion_point(request);
+	next.released_point = next.promote_point = point->needs.id;
+	next.points_offset = point->offset;
+	next.paused = false;
+	strlcpy(next.name, point->name, WIRE_NAME_SIZE);
+	decide(next);
+	history_reached(point->needs.id, POINT_RELEASED, GetCurrentTimestamp());
+	forget_points();
+	ereport(LOG,
+			(errmsg("promotion of site \"%s\" to consistency point \"%s\" is decided",
+					multisite_site_name, point->name)));
+}
+
+static void
+serve_request(void)
+{
+	Request		request;
+	MemoryContext context = CurrentMemoryContext;
+
+	if (!request_take(WORKER_ORCHESTRATOR, &request))
+		return;
+	PG_TRY();
+	{
+		WireRelease next = decision;
+
+		if (request.action == ACTION_PROMOTE)
+			decide_promotion(&request);
+		else
+		{
+			if (decision.promote_point != 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						 errmsg("a promotion to consistency point \"%s\" is under way", decision.name)));
+			next.paused = request.action == ACTION_PAUSE;
+			if (next.paused != decision.paused)
+				decide(next);
+		}
+		request_done(WORKER_ORCHESTRATOR, decision.name);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(context);
+		edata = CopyErrorData();
+		if (edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+			PG_RE_THROW();
+		FlushErrorState();
+		LWLockReleaseAll();
+		request_failed(WORKER_ORCHESTRATOR, edata);
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
+}
+
+/* Lets the coordinator follow once all others accept writes. */
+static void
+drive_promotion(void)
+{
+	const KnownPoint *point = find_point(decision.promote_point);
+	WireRelease next = decision;
+
+	if (point == NULL)
+	{
+		worker_set_state(WORKER_PROMOTING, "reads the point of the promotion");
+		return;
+	}
+	if (!decision.segments_promoted)
+	{
+		if (!others_promoted(point))
+		{
+			worker_set_state(WORKER_PROMOTING, "waits for the segments to be promoted at \"%s\"", decision.name);
+			return;
+		}
+		next.segments_promoted = true;
+		decide(next);
+	}
+	worker_set_state(WORKER_PROMOTING, "waits for the coordinator to be promoted at \"%s\"", decision.name);
+}
+
+/* ------------------------------------------------------------------------
+ * The worker
+ * ------------------------------------------------------------------------
+ */
+
+static uint64
+least(size_t field)
+{
+	uint64		result = PG_UINT64_MAX;
+
+	for (int i = 0; i < nknown; i++)
+		result = Min(result, *(const uint64 *) ((const char *) &known[i].status + field));
+	return nknown > 0 ? result : 0;
+}
+
+static void
+note_progress(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	history_reached(least(offsetof(WireStatus, staged_point)), POINT_STAGED, now);
+	history_reached(least(offsetof(WireStatus, applied_point)), POINT_APPLIED, now);
+}
+
+static void
+open_topics(void)
+{
+	const char *names[NUM_TOPICS];
+	int64		offsets[NUM_TOPICS];
+	int64		low,
+				high;
+	char	   *status_topic = topic_status(multisite_source_site, multisite_site_name);
+
+	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
+	points_topic = topic_points(multisite_source_site);
+	release_topic = topic_release(multisite_source_site, multisite_site_name);
+	producer = kafka_open_producer(1024 * 1024, NULL, NULL);
+	consumer = kafka_open_consumer();
+	kafka_ensure_topic(producer, status_topic, TOPIC_STATUS);
+	kafka_ensure_topic(producer, release_topic, TOPIC_PIPE);
+	while (!kafka_topic_exists(consumer, points_topic))
+	{
+		worker_set_state(WORKER_CONNECTING, "waits for topic %s, which the source coordinator creates", points_topic);
+		worker_wait(0, NULL, TOPIC_CHECK_MS);
+	}
+	read_last_decision();
+
+	names[FROM_POINTS] = points_topic;
+	kafka_watermarks(consumer, points_topic, &low, &high);
+	offsets[FROM_POINTS] = decision.released_point ?
+		Max(low, (int64) decision.points_offset) : low;
+	names[FROM_STATUS] = status_topic;
+	kafka_watermarks(consumer, status_topic, &offsets[FROM_STATUS], &high);
+	kafka_assign(consumer, NUM_TOPICS, names, offsets);
+}
+
+static AttemptEnd
+orchestrator_attempt(void)
+{
+	struct stat st;
+
+	fingerprint = kafka_settings_fingerprint();
+	if (!AM_COORDINATOR() || stat(STANDBY_SIGNAL_FILE, &st) != 0)
+	{
+		worker_set_state(WORKER_STOPPED, AM_COORDINATOR() ? "this server is no standby" :
+						 "points are released by the coordinator of the site");
+		return ATTEMPT_FINISHED;
+	}
+	if (multisite_cluster_name[0] == '\0' || multisite_source_site[0] == '\0')
+	{
+		worker_disabled(multisite_cluster_name[0] == '\0' ?
+						"multisite.cluster_name is not set" : "multisite.source_site is not set");
+		return ATTEMPT_AGAIN;
+	}
+
+	points_context = AllocSetContextCreate(CurrentMemoryContext, "multisite points",
+										   ALLOCSET_DEFAULT_SIZES);
+	points = NULL;
+	npoints = max_points = 0;
+	known = NULL;
+	nknown = 0;
+	open_topics();
+
+	for (;;)
+	{
+		pgsocket	sockets[2] = {kafka_socket(consumer), kafka_socket(producer)};
+		const KnownPoint *point;
+
+		take_messages();
+		kafka_serve(producer);
+		serve_request();
+		note_progress();
+		if (decision.promote_point != 0)
+			drive_promotion();
+		else
+		{
+			point = newest_releasable();
+			if (point != NULL && !decision.paused)
+				release_point(point);
+			if (decision.paused)
+				worker_set_state(WORKER_PAUSED, "releases nothing until multisite_resume()");
+			else if (kafka_trouble(consumer))
+				worker_set_state(WORKER_CONNECTING, "Kafka cannot be reached: %s", kafka_trouble(consumer));
+			else
+				worker_set_state(WORKER_WAITING, "%s", multisite_shared->release_reason);
+		}
+		if (!kafka_trouble(consumer))
+			worker_is_well();
+		if (!RecoveryInProgress())
+		{
+			worker_set_state(WORKER_PROMOTED, "this server accepts writes");
+			return ATTEMPT_FINISHED;
+		}
+		worker_wait(2, sockets, IDLE_WAIT_MS);
+		if (worker_reloaded() && strcmp(fingerprint, kafka_settings_fingerprint()) != 0)
+			return ATTEMPT_AGAIN;
+	}
+}
+
+static void
+orchestrator_release(void)
+{
+	kafka_close(consumer);
+	consumer = NULL;
+	kafka_close(producer);
+	producer = NULL;
+}
+
+void
+multisite_orchestrator_main(Datum arg)
+{
+	static const WorkerRoutine routine = {
+		.kind = WORKER_ORCHESTRATOR,
+		.attempt = orchestrator_attempt,
+		.release = orchestrator_release
+	};
+
+	worker_main(&routine);
+}

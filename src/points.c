@@ -1,0 +1,725 @@
+/*-------------------------------------------------------------------------
+ *
+ * points.c
+ *	  The worker on the source coordinator that makes consistency points.
+ *
+ * A point is made in three steps, each of which all segments take at the same
+ * time; the coordinator, which is this server, takes them in this process:
+ *
+ *	raise	the commit barriers; done when no segment has a commit under way
+ *	write	a restore point of the point's name
+ *	lower	the barriers, and make the restore points durable
+ *
+ * Then the manifest, which names the end of each restore point, is published.
+ * If a step fails on one segment the barriers come down everywhere and there
+ * is no manifest, without which nobody will ever release the half-made point.
+ *
+ * The worker makes a point when a session asks for it, and by itself every
+ * multisite.consistency_point_interval if something was committed since the
+ * last one.  It keeps its connections to the segments.  It also listens to
+ * what the remote sites report, for the views of this site.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "pgtime.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/pg_lsn.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "barrier.h"
+#include "compat.h"
+#include "conn.h"
+#include "history.h"
+#include "kafka.h"
+#include "points.h"
+#include "segments.h"
+#include "settings.h"
+#include "worker.h"
+
+#define RESERVED_PREFIX		"multisite_"
+#define PUBLISH_TIMEOUT_MS	30000
+#define REMOTE_LIST_MS		10000
+#define MAX_REMOTES			16
+
+static KafkaHandle *producer;
+static KafkaHandle *consumer;	/* of the remote sites' status topics */
+static char *points_topic;
+static char *fingerprint;
+
+static Peer *peers;				/* the registered segments, connected or not */
+static int	npeers;
+
+static uint64 last_id;
+static uint64 last_commits;		/* of all segments, at the last point */
+
+static char *remote_sites[MAX_REMOTES];
+static int	nremotes;
+static TimestampTz remotes_listed_at;
+
+/* ------------------------------------------------------------------------
+ * Segments
+ * ------------------------------------------------------------------------
+ */
+
+static void
+forget_peers(void)
+{
+	for (int i = 0; i < npeers; i++)
+		peer_close(&peers[i]);
+	npeers = 0;
+}
+
+/* Reads the registry, and keeps the connections that are still right. */
+static void
+load_segments(void)
+{
+	RegisteredSegment *segments = NULL;
+	int			n = 0;
+	Peer	   *old = peers;
+	int			nold = npeers;
+	MemoryContext context = CurrentMemoryContext;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(context);
+	if (segments_extension_exists())
+		n = segments_registered(multisite_site_name, &segments);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+
+	peers = MemoryContextAllocZero(TopMemoryContext, sizeof(Peer) * Max(n, 1));
+	npeers = n;
+	for (int i = 0; i < n; i++)
+	{
+		peers[i].segment = segments[i].id;
+		peers[i].conninfo = MemoryContextStrdup(TopMemoryContext, segments[i].conninfo);
+		for (int j = 0; j < nold; j++)
+		{
+			if (old[j].segment == peers[i].segment && strcmp(old[j].conninfo, peers[i].conninfo) == 0)
+			{
+				peers[i].conn = old[j].conn;
+				old[j].conn = NULL;
+			}
+		}
+		pfree(segments[i].conninfo);
+	}
+	for (int j = 0; j < nold; j++)
+	{
+		peer_close(&old[j]);
+		peer_set_error(&old[j], NULL);
+		pfree(old[j].conninfo);
+	}
+	if (old)
+		pfree(old);
+	if (segments)
+		pfree(segments);
+}
+
+/* Raises the first error of a step; the primary message says of which one. */
+static void
+require_all(const char *step)
+{
+	for (int i = 0; i < npeers; i++)
+	{
+		if (peers[i].error == NULL)
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_EXCEPTION),
+				 errmsg("segment %d could not %s", peers[i].segment, step),
+				 errdetail("%s.", peers[i].error),
+				 errhint("No consistency point was made. See multisite_segments for its address.")));
+	}
+}
+
+static TimestampTz
+step_deadline(void)
+{
+	/* the segment itself gives up at the barrier's timeout, with a reason */
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), multisite_barrier_timeout + 1000);
+}
+
+/*
+ * A connection string may lead anywhere: to the other site's segment after a
+ * promotion, say.  A point must only ever be written on our own.
+ */
+static void
+check_peer(Peer *peer)
+{
+	const char *cluster = PQgetvalue(peer->result, 0, 0);
+	const char *site = PQgetvalue(peer->result, 0, 1);
+	const char *segment = PQgetvalue(peer->result, 0, 2);
+	bool		recovering = PQgetvalue(peer->result, 0, 3)[0] == 't';
+
+	if (strcmp(cluster, multisite_cluster_name) == 0 &&
+		strcmp(site, multisite_site_name) == 0 &&
+		atoi(segment) == peer->segment && !recovering)
+		return;
+	peer_set_error(peer, psprintf("The address registered for it leads to %ssegment %s of site \"%s\" of cluster \"%s\"",
+								  recovering ? "the standby of " : "", segment, site, cluster));
+	peer_close(peer);
+}
+
+static void
+connect_segments(void)
+{
+	TimestampTz deadline = step_deadline();
+	bool	   *is_new;
+
+	load_segments();
+	is_new = palloc0(sizeof(bool) * Max(npeers, 1));
+	for (int i = 0; i < npeers; i++)
+		is_new[i] = peers[i].conn == NULL || PQstatus(peers[i].conn) == CONNECTION_BAD;
+	(void) peers_connect(peers, npeers, false, deadline);
+	require_all("be reached");
+	for (int i = 0; i < npeers; i++)
+	{
+		if (!is_new[i])
+			continue;
+		peers_send(&peers[i], 1, "SELECT * FROM multisite.identity()", 0, NULL);
+		if (peers_collect(&peers[i], 1, deadline))
+			check_peer(&peers[i]);
+	}
+	require_all("be used");
+	pfree(is_new);
+}
+
+/* ------------------------------------------------------------------------
+ * Making a point
+ * ------------------------------------------------------------------------
+ */
+
+void
+points_check_length(const char *name)
+{
+	size_t		len = strlen(name);
+
+	if (len == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the name of a consistency point must not be empty"),
+				 errhint("Leave the name out to get one made.")));
+	if (len >= WIRE_NAME_SIZE)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("the name of a consistency point is too long"),
+				 errdetail("It has %zu bytes; a restore point's name has %d at most.",
+						   len, WIRE_NAME_SIZE - 1)));
+	for (size_t i = 0; i < len; i++)
+	{
+		if (name[i] < 0x20 || name[i] > 0x7e)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("the name of a consistency point must have printable ASCII characters only")));
+	}
+}
+
+void
+points_check_name(const char *name)
+{
+	points_check_length(name);
+	if (strncmp(name, RESERVED_PREFIX, strlen(RESERVED_PREFIX)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_RESERVED_NAME),
+				 errmsg("the name of a consistency point must not begin with \"%s\"", RESERVED_PREFIX),
+				 errdetail("Such names are made by multisite_repl itself.")));
+}
+
+/*
+ * A name may be used once for ever: recovery_target_name would take the first
+ * of two.  The table remembers what the history has forgotten.
+ */
+static void
+reserve_name(const char *name)
+{
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1];
+	bool		taken;
+
+	PointRecord existing;
+	MemoryContext context = CurrentMemoryContext;
+
+	if (history_by_name(name, &existing))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("consistency point \"%s\" exists already", name),
+				 errdetail("It was created at %s.", timestamptz_to_str(existing.created_at))));
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	values[0] = CStringGetTextDatum(name);
+	SPI_connect();
+	if (SPI_execute_with_args("INSERT INTO multisite.point_name (name) VALUES ($1) "
+							  "ON CONFLICT DO NOTHING",
+							  1, types, values, NULL, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not reserve the name of a consistency point");
+	taken = SPI_processed == 0;
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	if (taken)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("consistency point \"%s\" exists already", name)));
+}
+
+/* A name of our own: unique by the id, readable by the time. */
+static void
+make_name(char *name, uint64 id)
+{
+	pg_time_t	now = timestamptz_to_time_t(GetCurrentTimestamp());
+	char		when[32];
+
+	pg_strftime(when, sizeof(when), "%Y%m%dT%H%M%SZ", pg_gmtime(&now));
+	snprintf(name, WIRE_NAME_SIZE, RESERVED_PREFIX "%08llu_%s", (unsigned long long) id, when);
+}
+
+/* Lowers all barriers that may be up; a connection that fails lowers its own */
+static void
+lower_everywhere(void)
+{
+	barrier_lower();
+	for (int i = 0; i < npeers; i++)
+	{
+		if (peers[i].conn == NULL)
+			continue;
+		if (peers[i].busy || PQtransactionStatus(peers[i].conn) == PQTRANS_ACTIVE)
+			peer_close(&peers[i]);	/* its end lowers the barrier it raised */
+		peer_set_error(&peers[i], NULL);
+	}
+	peers_send(peers, npeers, "SELECT multisite.barrier_lower()", 0, NULL);
+	(void) peers_collect(peers, npeers, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000));
+}
+
+/*
+ * The three steps.  Fills in the entries, the coordinator's first: its id is
+ * the smallest.
+ */
+static void
+raise_write_lower(WireManifest *manifest, WireManifestEntry *entries)
+{
+	char		timeout[16];
+	const char *raise_params[1] = {timeout};
+	const char *write_params[1] = {manifest->name};
+	TimestampTz raised_at,
+				first_at,
+				last_at;
+	TimeLineID	timeline;
+	XLogRecPtr	lsn;
+
+	snprintf(timeout, sizeof(timeout), "%d", multisite_barrier_timeout);
+	PG_TRY();
+	{
+		/* raise */
+		raised_at = GetCurrentTimestamp();
+		manifest->created_at = raised_at;
+		peers_send(peers, npeers, "SELECT multisite.barrier_raise($1)", 1, raise_params);
+		barrier_raise(multisite_barrier_timeout);
+		(void) peers_collect(peers, npeers, step_deadline());
+		require_all("raise its commit barrier");
+
+		/* write */
+		first_at = GetCurrentTimestamp();
+		peers_send(peers, npeers, "SELECT * FROM multisite.write_restore_point($1)", 1, write_params);
+		lsn = barrier_write_restore_point(manifest->name, &timeline);
+		(void) peers_collect(peers, npeers, step_deadline());
+		last_at = GetCurrentTimestamp();
+		require_all("write its restore point");
+
+		entries[0].segment = COORDINATOR_ID;
+		entries[0].lsn = lsn;
+		entries[0].timeline = timeline;
+		for (int i = 0; i < npeers; i++)
+		{
+			entries[i + 1].segment = peers[i].segment;
+			entries[i + 1].lsn = DatumGetLSN(DirectFunctionCall1(pg_lsn_in,
+																 CStringGetDatum(PQgetvalue(peers[i].result, 0, 0))));
+			entries[i + 1].timeline = strtoul(PQgetvalue(peers[i].result, 0, 1), NULL, 10);
+		}
+
+		/* lower; each segment flushes its restore point after that */
+		peers_send(peers, npeers, "SELECT multisite.barrier_lower()", 0, NULL);
+		barrier_lower();
+		XLogFlush(lsn);
+		(void) peers_collect(peers, npeers, step_deadline());
+		require_all("lower its commit barrier");
+	}
+	PG_CATCH();
+	{
+		lower_everywhere();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	manifest->nsegments = npeers + 1;
+	manifest->barrier_us = Min(last_at - raised_at, PG_UINT32_MAX);
+	manifest->skew_us = Min(last_at - first_at, PG_UINT32_MAX);
+}
+
+static void
+manifest_delivered(void *arg, uint64 tag, int64 offset)
+{
+	history_reached(tag, POINT_PUBLISHED, GetCurrentTimestamp());
+}
+
+static void
+publish_manifest(const WireManifest *manifest, const WireManifestEntry *entries)
+{
+	WireHeader	header = {
+		.kind = WIRE_MANIFEST,
+		.segment = COORDINATOR_ID,
+		.timeline = entries[0].timeline,
+		.system_id = GetSystemIdentifier(),
+		.lsn = entries[0].lsn,
+		.pg_major = PG_VERSION_NUM / 10000,
+		.wal_segment_size = wal_segment_size
+	};
+	size_t		size = WIRE_MANIFEST_MAX(manifest->nsegments);
+	char	   *body = palloc(size);
+	size_t		len = wire_encode_manifest(manifest, entries, body, size);
+
+	if (!kafka_produce(producer, points_topic, &header, NULL, body, len, NULL, NULL, manifest->id))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("could not publish consistency point \"%s\"", manifest->name),
+				 errdetail("%s.", kafka_trouble(producer) ? kafka_trouble(producer) : "Kafka's queue is full")));
+	pfree(body);
+}
+
+/* Commits on all segments so far; 0 if one cannot be asked. */
+static uint64
+count_commits(void)
+{
+	uint64		commits = barrier_commits();
+
+	peers_send(peers, npeers, "SELECT multisite.commits()", 0, NULL);
+	(void) peers_collect(peers, npeers, step_deadline());
+	require_all("be asked for its commits");
+	for (int i = 0; i < npeers; i++)
+		commits += strtou64(PQgetvalue(peers[i].result, 0, 0), NULL, 10);
+	return commits;
+}
+
+/* Makes a point on the segments that are connected. */
+static void
+make_point(const char *name, uint64 commits)
+{
+	WireManifest manifest;
+	WireManifestEntry *entries = palloc(sizeof(WireManifestEntry) * (npeers + 1));
+	PointRecord point;
+
+	worker_set_state(WORKER_RUNNING, "creates consistency point \"%s\"", name);
+	memset(&manifest, 0, sizeof(manifest));
+	manifest.id = last_id + 1;
+	strlcpy(manifest.name, name, WIRE_NAME_SIZE);
+	raise_write_lower(&manifest, entries);
+
+	memset(&point, 0, sizeof(point));
+	point.id = last_id = manifest.id;
+	strlcpy(point.name, manifest.name, WIRE_NAME_SIZE);
+	point.created_at = manifest.created_at;
+	point.restore_point_at = manifest.created_at;
+	point.lsn = entries[0].lsn;
+	point.timeline = entries[0].timeline;
+	point.nsegments = manifest.nsegments;
+	point.barrier_us = manifest.barrier_us;
+	point.skew_us = manifest.skew_us;
+	history_put(&point, true);
+	publish_manifest(&manifest, entries);
+	pfree(entries);
+
+	/* counted before the barrier rose, so that no commit is overlooked */
+	last_commits = commits;
+}
+
+/* ------------------------------------------------------------------------
+ * Remote sites
+ * ------------------------------------------------------------------------
+ */
+
+static void
+list_remotes(void)
+{
+	char	  **names;
+	char	   *prefix = psprintf("%s.%s.", multisite_cluster_name, multisite_site_name);
+	const char *assigned[MAX_REMOTES];
+	int64		offsets[MAX_REMOTES];
+	int64		high;
+	int			n;
+
+	remotes_listed_at = GetCurrentTimestamp();
+	n = Min(kafka_list_topics(consumer, prefix, ".status", &names), MAX_REMOTES);
+	if (n == nremotes)
+		return;
+	for (nremotes = 0; nremotes < n; nremotes++)
+	{
+		assigned[nremotes] = names[nremotes];
+		remote_sites[nremotes] = pnstrdup(names[nremotes] + strlen(prefix),
+										  strlen(names[nremotes]) - strlen(prefix) - strlen(".status"));
+		kafka_watermarks(consumer, names[nremotes], &offsets[nremotes], &high);
+	}
+	kafka_assign(consumer, nremotes, assigned, offsets);
+}
+
+/* Notes in the history how far the slowest segment of all remote sites is. */
+static void
+note_progress(void)
+{
+	SegmentEntry *entries;
+	int			n = segments_snapshot(NULL, &entries);
+	uint64		staged = PG_UINT64_MAX;
+	uint64		released = PG_UINT64_MAX;
+	uint64		applied = PG_UINT64_MAX;
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < n; i++)
+	{
+		staged = Min(staged, entries[i].status.staged_point);
+		released = Min(released, entries[i].status.released_point);
+		applied = Min(applied, entries[i].status.applied_point);
+	}
+	pfree(entries);
+	if (n < npeers + 1)
+		return;					/* not all have been heard of yet */
+	history_reached(staged, POINT_STAGED, now);
+	history_reached(released, POINT_RELEASED, now);
+	history_reached(applied, POINT_APPLIED, now);
+}
+
+static void
+take_remote_status(void)
+{
+	KafkaMessage message;
+	bool		any = false;
+
+	kafka_serve(consumer);
+	while (kafka_poll(consumer, &message))
+	{
+		WireHeader	header;
+		WireStatus	status;
+
+		if (wire_decode_header(message.head, message.head_len, message.body,
+							   message.body_len, &header) != WIRE_OK ||
+			header.kind != WIRE_STATUS ||
+			wire_decode_status(message.body, message.body_len, &status) != WIRE_OK)
+			continue;
+		segment_heard(remote_sites[message.topic], header.segment, &status);
+		any = true;
+	}
+	if (any)
+		note_progress();
+}
+
+/* ------------------------------------------------------------------------
+ * The worker
+ * ------------------------------------------------------------------------
+ */
+
+/* Ids go on from the greatest that was ever published. */
+static void
+find_last_id(void)
+{
+	int64		low,
+				high;
+
+	last_id = history_newest();
+	kafka_watermarks(consumer, points_topic, &low, &high);
+	if (high > low)
+	{
+		KafkaMessage message;
+		WireHeader	header;
+		WireManifest manifest;
+		WireManifestEntry *entries = palloc(sizeof(WireManifestEntry) * WIRE_MAX_SEGMENTS);
+		WireError	error;
+
+		kafka_read_at(consumer, points_topic, high - 1, &message);
+		error = wire_decode_header(message.head, message.head_len, message.body,
+								   message.body_len, &header);
+		if (error == WIRE_OK)
+			error = wire_decode_manifest(message.body, message.body_len, &manifest,
+										 entries, WIRE_MAX_SEGMENTS);
+		if (error != WIRE_OK)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("invalid message in Kafka topic \"%s\"", points_topic),
+					 errdetail("The message at offset %lld cannot be used: %s.",
+							   (long long) message.offset, wire_error_text(error))));
+		if (header.system_id != GetSystemIdentifier())
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("topic \"%s\" belongs to another database system", points_topic),
+					 errdetail("It was written by system %llu; this is system %llu.",
+							   (unsigned long long) header.system_id,
+							   (unsigned long long) GetSystemIdentifier()),
+					 errhint("Check multisite.cluster_name and multisite.site_name.")));
+		last_id = Max(last_id, manifest.id);
+		pfree(entries);
+	}
+}
+
+/* Carries out a session's request; its error is the session's, not ours. */
+static void
+serve_request(void)
+{
+	Request		request;
+	char		name[WIRE_NAME_SIZE];
+	MemoryContext context = CurrentMemoryContext;
+
+	if (!request_take(WORKER_POINTS, &request))
+		return;
+	PG_TRY();
+	{
+		connect_segments();
+		if (request.has_name)
+		{
+			reserve_name(request.name);
+			strlcpy(name, request.name, WIRE_NAME_SIZE);
+		}
+		else
+			make_name(name, last_id + 1);
+		make_point(name, count_commits());
+		kafka_flush(producer, PUBLISH_TIMEOUT_MS);
+		request_done(WORKER_POINTS, name);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(context);
+		edata = CopyErrorData();
+		if (edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+			PG_RE_THROW();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		LWLockReleaseAll();
+		MemoryContextSwitchTo(context);
+		request_failed(WORKER_POINTS, edata);
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
+}
+
+/* A point of the interval, unless nothing was committed since the last one. */
+static void
+automatic_point(void)
+{
+	char		name[WIRE_NAME_SIZE];
+	uint64		commits;
+
+	connect_segments();
+	commits = count_commits();
+	if (commits == last_commits)
+		return;
+	make_name(name, last_id + 1);
+	make_point(name, commits);
+}
+
+static AttemptEnd
+points_attempt(void)
+{
+	TimestampTz next_at;
+	MemoryContext step;
+
+	fingerprint = kafka_settings_fingerprint();
+	if (!AM_COORDINATOR())
+	{
+		worker_set_state(WORKER_STOPPED, "points are made on the coordinator");
+		return ATTEMPT_FINISHED;
+	}
+	if (multisite_cluster_name[0] == '\0' || !multisite_publish)
+	{
+		worker_disabled(multisite_cluster_name[0] == '\0' ?
+						"multisite.cluster_name is not set" : "multisite.publish is off");
+		return ATTEMPT_AGAIN;
+	}
+
+	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
+	nremotes = 0;
+	remotes_listed_at = 0;
+	history_load();
+	points_topic = topic_points(multisite_site_name);
+	producer = kafka_open_producer(8 * 1024 * 1024, manifest_delivered, NULL);
+	consumer = kafka_open_consumer();
+	kafka_ensure_topic(producer, points_topic, TOPIC_PIPE);
+	find_last_id();
+	last_commits = 0;
+	next_at = GetCurrentTimestamp();
+	step = AllocSetContextCreate(CurrentMemoryContext, "multisite point", ALLOCSET_DEFAULT_SIZES);
+
+	for (;;)
+	{
+		pgsocket	sockets[2] = {kafka_socket(producer), kafka_socket(consumer)};
+		long		wait = REMOTE_LIST_MS;
+		TimestampTz now;
+
+		kafka_serve(producer);
+		if (TimestampDifferenceExceeds(remotes_listed_at, GetCurrentTimestamp(), REMOTE_LIST_MS))
+			list_remotes();
+		take_remote_status();
+
+		MemoryContextSwitchTo(step);
+		serve_request();
+		now = GetCurrentTimestamp();
+		if (multisite_consistency_point_interval > 0 && now >= next_at)
+		{
+			automatic_point();
+			worker_is_well();
+			/* keep the cadence, but do not make up for what was missed */
+			next_at += INT64CONST(1000) * multisite_consistency_point_interval;
+			next_at = Max(next_at, GetCurrentTimestamp());
+		}
+		MemoryContextSwitchTo(step->parent);
+		MemoryContextReset(step);
+
+		if (multisite_consistency_point_interval > 0)
+		{
+			worker_set_state(WORKER_WAITING, "waits for the next automatic consistency point");
+			wait = Min(wait, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_at));
+		}
+		else
+		{
+			worker_set_state(WORKER_WAITING, "waits for multisite_create_consistency_point()");
+			worker_is_well();
+			next_at = GetCurrentTimestamp();
+		}
+		worker_wait(2, sockets, wait);
+
+		if (worker_reloaded() &&
+			(!multisite_publish || strcmp(fingerprint, kafka_settings_fingerprint()) != 0))
+			return ATTEMPT_AGAIN;
+	}
+}
+
+static void
+points_release(void)
+{
+	barrier_lower();
+	forget_peers();
+	kafka_close(producer);
+	producer = NULL;
+	kafka_close(consumer);
+	consumer = NULL;
+}
+
+void
+multisite_points_main(Datum arg)
+{
+	static const WorkerRoutine routine = {
+		.kind = WORKER_POINTS,
+		.database = true,
+		.attempt = points_attempt,
+		.release = points_release
+	};
+
+	worker_main(&routine);
+}

@@ -1,0 +1,19 @@
+/*-------------------------------------------------------------------------
+ *
+ * points.h
+ *	  The worker on the source coordinator that makes consistency points.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MULTISITE_POINTS_H
+#define MULTISITE_POINTS_H
+
+extern PGDLLEXPORT void multisite_points_main(Datum arg);
+
+/* ERROR unless a session may give this name to a point. */
+extern void points_check_name(const char *name);
+
+/* ERROR if it is empty, too long, or not printable. */
+extern void points_check_length(const char *name);
+
+#endif							/* MULTISITE_POINTS_H */

@@ -1,0 +1,170 @@
+/*-------------------------------------------------------------------------
+ *
+ * promote.c
+ *	  Promotion of a remote cluster, as its operator sees it.
+ *
+ * The session only asks the orchestrator (orchestrator.c) and watches; it may
+ * be cancelled or lost at any time without holding anything up.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "settings.h"
+#include "shared_state.h"
+#include "status.h"
+
+PG_FUNCTION_INFO_V1(multisite_promote);
+PG_FUNCTION_INFO_V1(multisite_pause);
+PG_FUNCTION_INFO_V1(multisite_resume);
+
+#define REQUEST_TIMEOUT_MS 60000
+
+static void
+require_remote_coordinator(void)
+{
+	require_preload();
+	if (!AM_COORDINATOR())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this server is segment %d, not the coordinator", multisite_segment_id),
+				 errhint("Connect to the coordinator of the remote site.")));
+	if (!RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this server is no remote coordinator"),
+				 errdetail("It is not a standby that follows another site.")));
+}
+
+/* What a session has told its client of each segment so far. */
+typedef struct Told
+{
+	int32		segment;
+	WireSegmentState state;
+} Told;
+
+typedef struct Progress
+{
+	Told		told[MAX_SEGMENT_ENTRIES];
+	int			n;
+} Progress;
+
+static void
+tell_progress(Progress *progress)
+{
+	SegmentEntry *entries;
+	int			n = segments_snapshot(multisite_site_name, &entries);
+
+	for (int i = 0; i < n; i++)
+	{
+		Told	   *told = NULL;
+		WireSegmentState state = entries[i].status.state;
+
+		for (int t = 0; t < progress->n; t++)
+		{
+			if (progress->told[t].segment == entries[i].segment)
+				told = &progress->told[t];
+		}
+		if (told == NULL)
+		{
+			told = &progress->told[progress->n++];
+			told->segment = entries[i].segment;
+			told->state = WIRE_SEGMENT_STARTING;
+		}
+		if (told->state == state)
+			continue;
+		told->state = state;
+		if (state == WIRE_SEGMENT_PROMOTED)
+			ereport(NOTICE, (errmsg("segment %d accepts writes", entries[i].segment)));
+		else if (state == WIRE_SEGMENT_PROMOTING || state == WIRE_SEGMENT_FAILED)
+			ereport(NOTICE, (errmsg("segment %d: %s", entries[i].segment, entries[i].status.reason)));
+	}
+	pfree(entries);
+}
+
+/*
+ * multisite_promote(point text, timeout interval) returns text
+ *
+ * Promotes the site at a consistency point, the newest releasable one if none
+ * is named; returns its name once every segment accepts writes.
+ */
+Datum
+multisite_promote(PG_FUNCTION_ARGS)
+{
+	char	   *point = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	long		timeout = PG_ARGISNULL(1) ? INT_MAX : interval_milliseconds(PG_GETARG_INTERVAL_P(1));
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
+	char		name[WIRE_NAME_SIZE];
+	Progress   *progress = palloc0(sizeof(Progress));
+
+	require_preload();
+	if (!RecoveryInProgress() && multisite_shared->promoted_at[0])
+	{
+		if (point && strcmp(point, multisite_shared->promoted_at) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("this site is promoted already, at consistency point \"%s\"",
+							multisite_shared->promoted_at)));
+		ereport(NOTICE, (errmsg("this site is promoted already")));
+		PG_RETURN_TEXT_P(cstring_to_text(multisite_shared->promoted_at));
+	}
+	require_remote_coordinator();
+	if (point && strlen(point) >= WIRE_NAME_SIZE)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("consistency point \"%s\" does not exist", point)));
+
+	request_call(WORKER_ORCHESTRATOR, ACTION_PROMOTE, point, Min(timeout, REQUEST_TIMEOUT_MS),
+				 NULL, NULL, name);
+	ereport(NOTICE, (errmsg("promotion at consistency point \"%s\" is decided", name)));
+
+	ConditionVariablePrepareToSleep(&multisite_shared->changed);
+	for (;;)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+		tell_progress(progress);
+		if (!RecoveryInProgress() && multisite_shared->promoted_at[0])
+			break;
+		if (left <= 0)
+		{
+			ConditionVariableCancelSleep();
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("the promotion at consistency point \"%s\" is not finished yet", name),
+					 errdetail("%s.", multisite_shared->workers[WORKER_ORCHESTRATOR].reason),
+					 errhint("It goes on by itself. Call multisite_promote() again to watch it, and see multisite_segments.")));
+		}
+		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left, WAIT_EVENT_MULTISITE);
+	}
+	ConditionVariableCancelSleep();
+	PG_RETURN_TEXT_P(cstring_to_text(name));
+}
+
+/* multisite_pause() returns text: the point at which the site holds */
+Datum
+multisite_pause(PG_FUNCTION_ARGS)
+{
+	char		name[WIRE_NAME_SIZE];
+
+	require_remote_coordinator();
+	request_call(WORKER_ORCHESTRATOR, ACTION_PAUSE, NULL, REQUEST_TIMEOUT_MS, NULL, NULL, name);
+	PG_RETURN_TEXT_P(cstring_to_text(name));
+}
+
+Datum
+multisite_resume(PG_FUNCTION_ARGS)
+{
+	char		name[WIRE_NAME_SIZE];
+
+	require_remote_coordinator();
+	request_call(WORKER_ORCHESTRATOR, ACTION_RESUME, NULL, REQUEST_TIMEOUT_MS, NULL, NULL, name);
+	PG_RETURN_TEXT_P(cstring_to_text(name));
+}

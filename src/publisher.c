@@ -1,0 +1,916 @@
+/*-------------------------------------------------------------------------
+ *
+ * publisher.c
+ *	  The worker that publishes a source segment's WAL.
+ *
+ * It is a physical replication client of its own server: a walsender sends it
+ * WAL over the Unix socket, and it hands each of those messages, without
+ * copying it, to librdkafka.  The status updates that it sends back carry
+ *
+ *	write	handed to librdkafka
+ *	flush	acknowledged by Kafka, acks=all (or staged at every remote site,
+ *			when multisite.durability is "remote")
+ *	replay	applied at every remote site
+ *
+ * so that synchronous_standby_names and pg_stat_replication mean what they
+ * say.  Where to go on after a restart is read from the pipe itself: it is
+ * where its last message ends.
+ *
+ * The slot belongs to this worker, not to the walsender, because it has to
+ * stay a segment behind what the walsender is told: if Kafka loses messages
+ * that it had acknowledged (an unclean leader election), the pipe can be
+ * filled again from where it ends.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "lib/stringinfo.h"
+#include "libpq/pqformat.h"
+#include "miscadmin.h"
+#include "port/pg_bswap.h"
+#include "replication/slot.h"
+#include "storage/fd.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "conn.h"
+#include "decide.h"
+#include "history.h"
+#include "identity.h"
+#include "kafka.h"
+#include "publisher.h"
+#include "settings.h"
+#include "worker.h"
+
+#define CONNECT_TIMEOUT_MS	10000
+#define STATUS_INTERVAL_MS	10000
+#define REMOTE_LIST_MS		30000
+#define MAX_REMOTES			16
+
+/* Header of a walsender's 'w' message: type, start, end, time. */
+#define WAL_MESSAGE_HEADER	(1 + 8 + 8 + 8)
+
+/* What a remote site has of this segment. */
+typedef struct RemoteSite
+{
+	char	   *topic;
+	XLogRecPtr	staged_lsn;
+	XLogRecPtr	applied_lsn;
+} RemoteSite;
+
+static Peer server = {.segment = 0};
+static KafkaHandle *producer;
+static KafkaHandle *status_consumer;
+static char *pipe_topic;
+static char *fingerprint;
+
+static uint64 system_id;
+static TimeLineID timeline;		/* that is being published */
+static uint32 epoch;
+static XLogRecPtr sent_lsn;
+static XLogRecPtr acked_lsn;
+static int64 last_offset;		/* of our last acknowledged message */
+static bool foreign_writer;		/* somebody else's message lies in between */
+static XLogRecPtr reported_flush;
+static XLogRecPtr reported_replay;
+static TimestampTz reported_at;
+
+static RemoteSite remotes[MAX_REMOTES];
+static int	nremotes;
+static TimestampTz remotes_listed_at;
+
+/* set by multisite_take_over_pipe(), for the next claim */
+#define TAKE_OVER_FILE	MULTISITE_DIR "/take_over"
+
+/* ------------------------------------------------------------------------
+ * The pipe's end
+ * ------------------------------------------------------------------------
+ */
+
+static WireHeader
+pipe_header(WireKind kind, XLogRecPtr lsn)
+{
+	WireHeader	header = {
+		.kind = kind,
+		.segment = multisite_segment_id,
+		.epoch = epoch,
+		.timeline = timeline,
+		.system_id = system_id,
+		.lsn = lsn,
+		.pg_major = PG_VERSION_NUM / 10000,
+		.wal_segment_size = wal_segment_size
+	};
+
+	return header;
+}
+
+static WireHeader
+read_pipe(KafkaHandle *consumer, int64 offset, KafkaMessage *message)
+{
+	WireHeader	header;
+	WireError	error;
+
+	kafka_read_at(consumer, pipe_topic, offset, message);
+	error = wire_decode_header(message->head, message->head_len,
+							   message->body, message->body_len, &header);
+	if (error == WIRE_OK && header.kind > WIRE_HISTORY)
+		error = WIRE_BAD_KIND;
+	if (error != WIRE_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("invalid message in Kafka topic \"%s\"", pipe_topic),
+				 errdetail("The message at offset %lld cannot be used: %s.",
+						   (long long) offset, wire_error_text(error)),
+				 errhint("Something else than multisite_repl may write to this topic. See \"corrupt message\" in docs/operations.md.")));
+	return header;
+}
+
+/*
+ * The claim under which the pipe was written last: the first message of the
+ * last epoch, found by binary search.
+ */
+static bool
+read_last_claim(KafkaHandle *consumer, int64 low, int64 high, uint32 last_epoch,
+				WireHeader *header, WireClaim *claim)
+{
+	KafkaMessage message;
+
+	while (low < high)
+	{
+		int64		middle = low + (high - low) / 2;
+
+		if (read_pipe(consumer, middle, &message).epoch >= last_epoch)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	*header = read_pipe(consumer, low, &message);
+	return header->kind == WIRE_CLAIM &&
+		wire_decode_claim(message.body, message.body_len, claim) == WIRE_OK;
+}
+
+static void
+refuse_claim(ClaimVerdict verdict, const WireHeader *header, const WireClaim *claim)
+{
+	switch (verdict)
+	{
+		case CLAIM_FREE:
+		case CLAIM_OURS:
+		case CLAIM_FAILOVER:
+		case CLAIM_TAKE_OVER:
+			break;
+		case CLAIM_FOREIGN_SYSTEM:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("topic \"%s\" belongs to another database system", pipe_topic),
+					 errdetail("It was written by system %llu; this is system %llu.",
+							   (unsigned long long) header->system_id,
+							   (unsigned long long) system_id),
+					 errhint("Check multisite.cluster_name, multisite.site_name and multisite.segment_id, or delete the topic if it is of no use any more.")));
+			break;
+		case CLAIM_COPY:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("topic \"%s\" is claimed by another server on the same timeline", pipe_topic),
+					 errdetail("It was claimed by %s:%s on timeline %u.",
+							   claim->host, claim->data_directory, claim->timeline),
+					 errhint("If this server is a copy, set multisite.publish = off or another multisite.site_name. If it replaces that one for good, call multisite_take_over_pipe().")));
+			break;
+	}
+}
+
+/*
+ * Reads what the pipe holds, and claims it.  *end_timeline and *end get where
+ * its last message ends; 0 if the pipe is empty.
+ */
+static void
+read_pipe_end(TimeLineID server_timeline, TimeLineID *end_timeline, XLogRecPtr *end)
+{
+	KafkaHandle *consumer = status_consumer;	/* not in use yet */
+	int64		low,
+				high;
+	KafkaMessage message;
+	WireHeader	last;
+	WireHeader	claim_header;
+	WireClaim	claim;
+	WireClaim	ours;
+	ClaimVerdict verdict;
+	bool		take_over = access(TAKE_OVER_FILE, F_OK) == 0;
+
+	*end_timeline = 0;
+	*end = InvalidXLogRecPtr;
+	epoch = 0;
+	last_offset = -1;
+
+	worker_set_state(WORKER_POSITIONING, "reads the end of topic %s", pipe_topic);
+	kafka_watermarks(consumer, pipe_topic, &low, &high);
+	if (low == high)
+		return;
+
+	last = read_pipe(consumer, high - 1, &message);
+	epoch = last.epoch;
+	*end_timeline = last.timeline;
+	*end = last.lsn + (last.kind == WIRE_WAL ? last.length : 0);
+
+	identity_claim(&ours, server_timeline);
+	if (!read_last_claim(consumer, low, high, last.epoch, &claim_header, &claim))
+	{
+		/* pruned away; what is left tells the system and the timeline */
+		claim_header = last;
+		claim.timeline = last.timeline;
+		strlcpy(claim.host, "(unknown)", sizeof(claim.host));
+		strlcpy(claim.data_directory, "(unknown)", sizeof(claim.data_directory));
+		memset(claim.identity, 0, sizeof(claim.identity));
+	}
+	verdict = decide_claim(&claim_header, &claim, system_id, &ours, take_over);
+	refuse_claim(verdict, &claim_header, &claim);
+	if (verdict == CLAIM_TAKE_OVER)
+		ereport(LOG,
+				(errmsg("multisite publisher takes over topic \"%s\"", pipe_topic),
+				 errdetail("It was claimed by %s:%s.", claim.host, claim.data_directory)));
+}
+
+static void
+send_claim(TimeLineID server_timeline, XLogRecPtr lsn)
+{
+	WireClaim	claim;
+	char		body[WIRE_CLAIM_MAX];
+	size_t		len;
+	WireHeader	header;
+
+	epoch++;
+	header = pipe_header(WIRE_CLAIM, lsn);
+	identity_claim(&claim, server_timeline);
+	len = wire_encode_claim(&claim, body, sizeof(body));
+	if (!kafka_produce(producer, pipe_topic, &header, NULL, body, len, NULL, NULL, lsn))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("could not send to Kafka: %s", kafka_trouble(producer) ? kafka_trouble(producer) : "queue full")));
+	kafka_flush(producer, 30000);
+	(void) unlink(TAKE_OVER_FILE);
+}
+
+void
+publisher_take_over(void)
+{
+	int			fd;
+
+	multisite_dir_create();
+	fd = OpenTransientFile(TAKE_OVER_FILE, O_WRONLY | O_CREAT | PG_BINARY);
+	if (fd < 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not create file \"%s\": %m", TAKE_OVER_FILE)));
+	CloseTransientFile(fd);
+	LWLockAcquire(multisite_shared->lock, LW_SHARED);
+	if (multisite_shared->workers[WORKER_PUBLISHER].latch)
+		SetLatch(multisite_shared->workers[WORKER_PUBLISHER].latch);
+	LWLockRelease(multisite_shared->lock);
+}
+
+/* ------------------------------------------------------------------------
+ * This server, by replication protocol
+ * ------------------------------------------------------------------------
+ */
+
+static void
+server_failed(const char *doing)
+{
+	const char *hint = NULL;
+	char	   *error = server.error ? server.error : conn_error(server.conn);
+
+	if (strstr(error, "pg_hba.conf") != NULL || strstr(error, "authentication failed") != NULL)
+		hint = "pg_hba.conf needs a line such as \"local replication all peer\"; or set multisite.local_conninfo.";
+	else if (strstr(error, "has already been removed") != NULL)
+		hint = "The pipe cannot be continued: WAL that it needs is gone. Delete the topic, and take new base backups for this segment at the remote sites.";
+	else if (strstr(error, "max_wal_senders") != NULL || strstr(error, "wal_level") != NULL)
+		hint = "Raise max_wal_senders; wal_level must be replica or logical.";
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("could not %s: %s", doing, error),
+			 hint ? errhint("%s", hint) : 0));
+}
+
+static PGresult *
+server_exec(const char *command, const char *doing)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CONNECT_TIMEOUT_MS);
+
+	if (server.result)
+		PQclear(server.result);
+	server.result = NULL;
+	if (!PQsendQuery(server.conn, command))
+		server_failed(doing);
+	server.busy = true;
+	server.poll = PGRES_POLLING_WRITING;
+	if (!peers_collect(&server, 1, deadline))
+		server_failed(doing);
+	return server.result;
+}
+
+static void
+connect_server(void)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CONNECT_TIMEOUT_MS);
+
+	worker_set_state(WORKER_CONNECTING, "connects to its own server");
+	server.conninfo = conn_local_conninfo();
+	if (!peers_connect(&server, 1, true, deadline))
+		server_failed("connect to its own server for replication");
+}
+
+static XLogRecPtr
+parse_lsn(const char *text)
+{
+	unsigned int hi,
+				lo;
+
+	if (text == NULL || sscanf(text, "%X/%X", &hi, &lo) != 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				 errmsg("invalid LSN from the server: \"%s\"", text ? text : "(null)")));
+	return ((uint64) hi << 32) | lo;
+}
+
+/* The slot's name: what is allowed in one, of "multisite_" and the site's. */
+static void
+slot_name(char *name)
+{
+	snprintf(name, NAMEDATALEN, "multisite_%s", multisite_site_name);
+	for (char *p = name; *p; p++)
+		*p = *p == '-' ? '_' : pg_tolower((unsigned char) *p);
+}
+
+static void
+acquire_slot(bool pipe_is_empty)
+{
+	char		name[NAMEDATALEN];
+
+	slot_name(name);
+	if (SearchNamedReplicationSlot(name, true) == NULL)
+	{
+		server_exec(psprintf("CREATE_REPLICATION_SLOT \"%s\" PHYSICAL RESERVE_WAL", name),
+					"create the replication slot");
+		ereport(pipe_is_empty ? LOG : WARNING,
+				(errmsg("created replication slot \"%s\"", name),
+				 pipe_is_empty ? 0 :
+				 errdetail("The pipe has WAL already, so there had been a slot before. If WAL that the pipe needs was removed meanwhile, it cannot be continued.")));
+	}
+	ReplicationSlotAcquire_compat(name);
+	if (XLogRecPtrIsInvalid(MyReplicationSlot->data.restart_lsn))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("replication slot \"%s\" has lost WAL that Kafka does not have", name),
+				 errdetail("It exceeded max_slot_wal_keep_size while Kafka was away."),
+				 errhint("Drop the slot, delete topic \"%s\", and take new base backups for this segment at the remote sites.",
+						 pipe_topic)));
+}
+
+/* Lets the server remove WAL that Kafka has, but for a margin. */
+static void
+advance_slot(XLogRecPtr acked)
+{
+	XLogRecPtr	keep = acked > wal_segment_size ? acked - wal_segment_size : 0;
+	ReplicationSlot *slot = MyReplicationSlot;
+
+	if (keep <= slot->data.restart_lsn)
+		return;
+	SpinLockAcquire(&slot->mutex);
+	slot->data.restart_lsn = keep;
+	SpinLockRelease(&slot->mutex);
+	ReplicationSlotMarkDirty();
+	ReplicationSlotsComputeRequiredLSN();
+}
+
+/* Publishes the history file of a timeline, and makes that one current. */
+static void
+enter_timeline(TimeLineID next, XLogRecPtr begin)
+{
+	PGresult   *result;
+	WireHeader	header;
+
+	result = server_exec(psprintf("TIMELINE_HISTORY %u", next), "read a timeline's history");
+	if (PQntuples(result) != 1 || PQnfields(result) != 2)
+		server_failed("read a timeline's history");
+	timeline = next;
+	header = pipe_header(WIRE_HISTORY, begin);
+	if (!kafka_produce(producer, pipe_topic, &header, NULL, PQgetvalue(result, 0, 1),
+					   PQgetlength(result, 0, 1), NULL, NULL, begin))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("could not send to Kafka: %s", kafka_trouble(producer) ? kafka_trouble(producer) : "queue full")));
+}
+
+static void
+start_streaming(XLogRecPtr from)
+{
+	PGresult   *result;
+
+	result = server_exec(psprintf("START_REPLICATION PHYSICAL %X/%X TIMELINE %u",
+								  LSN_FORMAT_ARGS(from), timeline),
+						 "start replication");
+	if (PQresultStatus(result) != PGRES_COPY_BOTH)
+		server_failed("start replication");
+	sent_lsn = acked_lsn = from;
+	reported_flush = reported_replay = InvalidXLogRecPtr;
+	reported_at = 0;
+}
+
+/*
+ * Decides where to begin: where the pipe ends, or, if this server has left
+ * that timeline before that place, where it left it.
+ */
+static XLogRecPtr
+choose_start(TimeLineID server_timeline, XLogRecPtr server_flush,
+			 TimeLineID end_timeline, XLogRecPtr end)
+{
+	if (end_timeline == 0)
+	{
+		timeline = server_timeline;
+		return MyReplicationSlot->data.restart_lsn;
+	}
+	if (end_timeline > server_timeline)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("topic \"%s\" is on timeline %u already", pipe_topic, end_timeline),
+				 errdetail("This server is on timeline %u: another one was promoted in its place.",
+						   server_timeline),
+				 errhint("Make this server a standby of the new primary, or set multisite.publish = off.")));
+	timeline = end_timeline;
+	if (end_timeline < server_timeline)
+	{
+		PGresult   *result = server_exec(psprintf("TIMELINE_HISTORY %u", server_timeline),
+										 "read a timeline's history");
+		TimelineFork forks[64];
+		int			nforks = decide_parse_history(PQgetvalue(result, 0, 1),
+												  PQgetlength(result, 0, 1),
+												  forks, lengthof(forks));
+		XLogRecPtr	fork = nforks > 0 ? decide_fork_of(forks, nforks, end_timeline) : 0;
+
+		if (fork == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("topic \"%s\" is on a timeline that this server does not come from", pipe_topic),
+					 errdetail("The topic ends on timeline %u, this server is on timeline %u.",
+							   end_timeline, server_timeline)));
+		return Min(end, fork);
+	}
+	if (end > server_flush)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("topic \"%s\" is ahead of this server", pipe_topic),
+				 errdetail("The topic ends at %X/%X, this server at %X/%X: it has lost WAL, or was restored from a backup.",
+						   LSN_FORMAT_ARGS(end), LSN_FORMAT_ARGS(server_flush)),
+				 errhint("Delete the topic, and take new base backups for this segment at the remote sites.")));
+	return end;
+}
+
+/* ------------------------------------------------------------------------
+ * Streaming
+ * ------------------------------------------------------------------------
+ */
+
+/* Called for each of our messages that Kafka has acknowledged, in order. */
+static void
+pipe_delivered(void *arg, uint64 tag, int64 offset)
+{
+	acked_lsn = Max(acked_lsn, (XLogRecPtr) tag);
+
+	/* nobody else writes to our pipe, so its offsets are ours, one by one */
+	if (last_offset >= 0 && offset > last_offset + 1)
+		foreign_writer = true;
+	last_offset = offset;
+}
+
+static void
+free_pq(void *buffer)
+{
+	PQfreemem(buffer);
+}
+
+static void
+list_remotes(void)
+{
+	char	  **names;
+	int			n;
+	char	   *prefix = psprintf("%s.%s.", multisite_cluster_name, multisite_site_name);
+	const char *assigned[MAX_REMOTES];
+	int64		offsets[MAX_REMOTES];
+	int64		high;
+
+	remotes_listed_at = GetCurrentTimestamp();
+	n = kafka_list_topics(status_consumer, prefix, ".status", &names);
+	n = Min(n, MAX_REMOTES);
+	if (n == nremotes)
+		return;
+	memset(remotes, 0, sizeof(remotes));
+	for (nremotes = 0; nremotes < n; nremotes++)
+	{
+		remotes[nremotes].topic = names[nremotes];
+		assigned[nremotes] = names[nremotes];
+		kafka_watermarks(status_consumer, names[nremotes], &offsets[nremotes], &high);
+	}
+	kafka_assign(status_consumer, nremotes, assigned, offsets);
+}
+
+static void
+take_remote_status(void)
+{
+	KafkaMessage message;
+
+	kafka_serve(status_consumer);
+	while (kafka_poll(status_consumer, &message))
+	{
+		WireHeader	header;
+		WireStatus	status;
+
+		/* what others than we make of it is not our trouble */
+		if (wire_decode_header(message.head, message.head_len, message.body,
+							   message.body_len, &header) != WIRE_OK ||
+			header.kind != WIRE_STATUS || header.segment != multisite_segment_id ||
+			header.system_id != system_id ||
+			wire_decode_status(message.body, message.body_len, &status) != WIRE_OK)
+			continue;
+		remotes[message.topic].staged_lsn = status.staged_lsn;
+		remotes[message.topic].applied_lsn = status.applied_lsn;
+	}
+}
+
+/* The smallest of what the remote sites have; 0 if there is none. */
+static XLogRecPtr
+least_remote(bool applied)
+{
+	XLogRecPtr	least = InvalidXLogRecPtr;
+
+	for (int i = 0; i < nremotes; i++)
+	{
+		XLogRecPtr	lsn = applied ? remotes[i].applied_lsn : remotes[i].staged_lsn;
+
+		if (i == 0 || lsn < least)
+			least = lsn;
+	}
+	return Min(least, acked_lsn);
+}
+
+static void
+send_feedback(bool force)
+{
+	StringInfoData reply;
+	TimestampTz now = GetCurrentTimestamp();
+	XLogRecPtr	flush = multisite_durability == DURABILITY_REMOTE ? least_remote(false) : acked_lsn;
+	XLogRecPtr	replay = least_remote(true);
+
+	if (!force && flush == reported_flush && replay == reported_replay &&
+		!TimestampDifferenceExceeds(reported_at, now, STATUS_INTERVAL_MS))
+		return;
+
+	initStringInfo(&reply);
+	pq_sendbyte(&reply, 'r');
+	pq_sendint64(&reply, sent_lsn);
+	pq_sendint64(&reply, flush);
+	pq_sendint64(&reply, replay);
+	pq_sendint64(&reply, now);
+	pq_sendbyte(&reply, 0);
+	if (PQputCopyData(server.conn, reply.data, reply.len) < 0 || PQflush(server.conn) < 0)
+		server_failed("send feedback to its own server");
+	pfree(reply.data);
+	reported_flush = flush;
+	reported_replay = replay;
+	reported_at = now;
+}
+
+static uint64
+get_int64(const char *p)
+{
+	uint64		value;
+
+	memcpy(&value, p, sizeof(value));
+	return pg_ntoh64(value);
+}
+
+/* A message of the walsender that Kafka's queue had no room for. */
+static char *held;
+static int	held_len;
+
+/* Returns false, keeping the message in held, when there is no room. */
+static bool
+publish_held(void)
+{
+	XLogRecPtr	start = get_int64(held + 1);
+	size_t		len = held_len - WAL_MESSAGE_HEADER;
+	WireHeader	header;
+	WorkerSlot *slot = worker_slot();
+
+	if (start != sent_lsn)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				 errmsg("unexpected WAL from the server"),
+				 errdetail("Expected %X/%X, got %X/%X.",
+						   LSN_FORMAT_ARGS(sent_lsn), LSN_FORMAT_ARGS(start))));
+	header = pipe_header(WIRE_WAL, start);
+	if (!kafka_produce(producer, pipe_topic, &header, NULL, held + WAL_MESSAGE_HEADER, len,
+					   free_pq, held, start + len))
+		return false;
+	sent_lsn = start + len;
+	slot->bytes += len;
+	slot->messages++;
+	held = NULL;
+	return true;
+}
+
+/* Takes what the walsender has sent.  Returns false when its copy has ended. */
+static bool
+take_from_server(bool *blocked)
+{
+	*blocked = held != NULL && !publish_held();
+	if (*blocked)
+		return true;
+
+	if (!PQconsumeInput(server.conn))
+		server_failed("read WAL from its own server");
+	for (;;)
+	{
+		char	   *buffer;
+		int			len = PQgetCopyData(server.conn, &buffer, 1);
+
+		if (len == 0)
+			return true;
+		if (len == -1)
+			return false;
+		if (len < 0)
+			server_failed("read WAL from its own server");
+
+		if (buffer[0] == 'w' && len > WAL_MESSAGE_HEADER)
+		{
+			WorkerSlot *slot = worker_slot();
+
+			slot->target_lsn = get_int64(buffer + 1 + 8);
+			slot->target_time = get_int64(buffer + 1 + 16);
+			held = buffer;
+			held_len = len;
+			if (!publish_held())
+			{
+				*blocked = true;
+				return true;
+			}
+			continue;
+		}
+		if (buffer[0] == 'k' && len >= 1 + 8 + 8 + 1)
+		{
+			worker_slot()->target_lsn = get_int64(buffer + 1);
+			if (buffer[1 + 8 + 8])
+				send_feedback(true);
+		}
+		PQfreemem(buffer);
+	}
+}
+
+/* The timeline that we read ends: goes on with the one that follows. */
+static void
+follow_timeline(void)
+{
+	PGresult   *result;
+	TimeLineID	next;
+	XLogRecPtr	begin;
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CONNECT_TIMEOUT_MS);
+
+	if (PQputCopyEnd(server.conn, NULL) <= 0)
+		server_failed("end a timeline");
+	if (server.result)
+		PQclear(server.result);
+	server.result = NULL;
+	server.busy = true;
+	server.poll = PGRES_POLLING_READING;
+
+	/* the first result has the next timeline, the second ends the command */
+	{
+		PGresult   *first = NULL;
+
+		while (server.busy)
+		{
+			if (PQflush(server.conn) < 0 || !PQconsumeInput(server.conn))
+				server_failed("end a timeline");
+			while (server.busy && !PQisBusy(server.conn))
+			{
+				result = PQgetResult(server.conn);
+				if (result == NULL)
+					server.busy = false;
+				else if (first == NULL && PQresultStatus(result) == PGRES_TUPLES_OK)
+					first = result;
+				else
+					PQclear(result);
+			}
+			if (server.busy)
+			{
+				pgsocket	socket = PQsocket(server.conn);
+
+				if (GetCurrentTimestamp() > deadline)
+					server_failed("end a timeline");
+				worker_wait(1, &socket, 1000);
+			}
+		}
+		server.result = first;
+	}
+	if (server.result == NULL || PQntuples(server.result) != 1 || PQnfields(server.result) < 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("the server ended replication"),
+				 errdetail("It may be shutting down.")));
+	next = strtoul(PQgetvalue(server.result, 0, 0), NULL, 10);
+	begin = parse_lsn(PQgetvalue(server.result, 0, 1));
+	enter_timeline(next, begin);
+	start_streaming(begin);
+}
+
+/* Somebody else's message is in our pipe: is it a newer claim? */
+static void
+check_foreign_writer(void)
+{
+	int64		low,
+				high;
+	KafkaHandle *consumer = kafka_open_consumer();
+	KafkaMessage message;
+	WireHeader	header;
+
+	/* closed by publisher_release() if this throws */
+	kafka_close(status_consumer);
+	status_consumer = consumer;
+	nremotes = 0;
+	remotes_listed_at = 0;
+
+	kafka_watermarks(consumer, pipe_topic, &low, &high);
+	header = read_pipe(consumer, high - 1, &message);
+	if (header.epoch > epoch)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("another server has claimed topic \"%s\"", pipe_topic),
+				 errdetail("Its claim is number %u, this server's was %u.", header.epoch, epoch)));
+	foreign_writer = false;
+}
+
+static void
+update_figures(TimestampTz *last, uint64 *last_bytes)
+{
+	WorkerSlot *slot = worker_slot();
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	slot->timeline = timeline;
+	slot->sent_lsn = sent_lsn;
+	slot->durable_lsn = acked_lsn;
+	if (TimestampDifferenceExceeds(*last, now, 2000))
+	{
+		slot->rate = (slot->bytes - *last_bytes) * INT64CONST(1000000) / Max(now - *last, 1);
+		*last = now;
+		*last_bytes = slot->bytes;
+	}
+	LWLockRelease(multisite_shared->lock);
+}
+
+static void
+show_state(bool blocked)
+{
+	const char *trouble = kafka_trouble(producer);
+
+	if (trouble && kafka_in_flight(producer) > 0)
+		worker_set_state(WORKER_BLOCKED, "Kafka does not acknowledge: %s", trouble);
+	else if (blocked)
+		worker_set_state(WORKER_BLOCKED, "multisite.publisher_memory is in use; waits for Kafka's acknowledgements");
+	else if (acked_lsn < worker_slot()->target_lsn)
+		worker_set_state(WORKER_RUNNING, "publishes WAL");
+	else
+		worker_set_state(WORKER_WAITING, "all WAL is published; waits for more");
+}
+
+static AttemptEnd
+stream(void)
+{
+	TimestampTz rate_at = GetCurrentTimestamp();
+	uint64		rate_bytes = worker_slot()->bytes;
+
+	for (;;)
+	{
+		bool		blocked;
+		pgsocket	sockets[3];
+		int			nsockets = 0;
+
+		if (!take_from_server(&blocked))
+		{
+			follow_timeline();
+			continue;
+		}
+		kafka_serve(producer);
+		if (foreign_writer)
+			check_foreign_writer();
+		if (blocked && publish_held())
+			continue;
+		if (TimestampDifferenceExceeds(remotes_listed_at, GetCurrentTimestamp(), REMOTE_LIST_MS))
+			list_remotes();
+		take_remote_status();
+		advance_slot(acked_lsn);
+		send_feedback(false);
+		update_figures(&rate_at, &rate_bytes);
+		show_state(blocked);
+		if (!kafka_trouble(producer))
+			worker_is_well();
+
+		sockets[nsockets++] = kafka_socket(producer);
+		sockets[nsockets++] = kafka_socket(status_consumer);
+		if (!blocked)
+			sockets[nsockets++] = PQsocket(server.conn);
+		worker_wait(nsockets, sockets, STATUS_INTERVAL_MS);
+
+		if (worker_reloaded() &&
+			(!multisite_publish || strcmp(fingerprint, kafka_settings_fingerprint()) != 0))
+			return ATTEMPT_AGAIN;
+	}
+}
+
+static AttemptEnd
+publisher_attempt(void)
+{
+	PGresult   *result;
+	TimeLineID	server_timeline;
+	XLogRecPtr	server_flush;
+	TimeLineID	end_timeline;
+	XLogRecPtr	end;
+	XLogRecPtr	start;
+
+	fingerprint = kafka_settings_fingerprint();
+	if (multisite_cluster_name[0] == '\0' || !multisite_publish)
+	{
+		worker_disabled(multisite_cluster_name[0] == '\0' ?
+						"multisite.cluster_name is not set" : "multisite.publish is off");
+		return ATTEMPT_AGAIN;
+	}
+
+	multisite_dir_create();
+	foreign_writer = false;
+	nremotes = 0;
+	remotes_listed_at = 0;
+	pipe_topic = topic_wal(multisite_site_name, multisite_segment_id);
+
+	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
+	producer = kafka_open_producer((size_t) multisite_publisher_memory * 1024, pipe_delivered, NULL);
+	status_consumer = kafka_open_consumer();
+	kafka_ensure_topic(producer, pipe_topic, TOPIC_PIPE);
+
+	connect_server();
+	result = server_exec("IDENTIFY_SYSTEM", "identify its own server");
+	system_id = strtou64(PQgetvalue(result, 0, 0), NULL, 10);
+	server_timeline = strtoul(PQgetvalue(result, 0, 1), NULL, 10);
+	server_flush = parse_lsn(PQgetvalue(result, 0, 2));
+	if (system_id != GetSystemIdentifier())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("multisite.local_conninfo leads to another server"),
+				 errdetail("That is system %llu, this is system %llu.",
+						   (unsigned long long) system_id,
+						   (unsigned long long) GetSystemIdentifier())));
+
+	read_pipe_end(server_timeline, &end_timeline, &end);
+	acquire_slot(end_timeline == 0);
+	start = choose_start(server_timeline, server_flush, end_timeline, end);
+	send_claim(server_timeline, start);
+	if (end_timeline == 0 && timeline > 1)
+		enter_timeline(timeline, start);
+	start_streaming(start);
+	ereport(LOG,
+			(errmsg("multisite publisher begins at %X/%X on timeline %u",
+					LSN_FORMAT_ARGS(start), timeline),
+			 errdetail("Topic %s, claim %u.", pipe_topic, epoch)));
+	return stream();
+}
+
+static void
+publisher_release(void)
+{
+	if (held)
+		PQfreemem(held);
+	held = NULL;
+	peer_close(&server);
+	peer_set_error(&server, NULL);
+	kafka_close(producer);
+	producer = NULL;
+	kafka_close(status_consumer);
+	status_consumer = NULL;
+	if (MyReplicationSlot)
+		ReplicationSlotRelease();
+}
+
+void
+multisite_publisher_main(Datum arg)
+{
+	static const WorkerRoutine routine = {
+		.kind = WORKER_PUBLISHER,
+		.database = true,
+		.attempt = publisher_attempt,
+		.release = publisher_release
+	};
+
+	worker_main(&routine);
+}

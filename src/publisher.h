@@ -1,0 +1,16 @@
+/*-------------------------------------------------------------------------
+ *
+ * publisher.h
+ *	  The worker that publishes a source segment's WAL.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MULTISITE_PUBLISHER_H
+#define MULTISITE_PUBLISHER_H
+
+extern PGDLLEXPORT void multisite_publisher_main(Datum arg);
+
+/* Lets this server claim a pipe that another one on its timeline has. */
+extern void publisher_take_over(void);
+
+#endif							/* MULTISITE_PUBLISHER_H */

@@ -1,0 +1,1236 @@
+/*-------------------------------------------------------------------------
+ *
+ * receiver.c
+ *	  The worker that stages and releases WAL on a remote segment.
+ *
+ * It reads three topics: the segment's pipe, the source's points, and the
+ * release decisions of its own site's orchestrator.  What it has read is
+ * staged (staging.c), checked to be valid WAL (walcheck.c), and, once the
+ * orchestrator says so, handed to recovery.  What it has is told to the
+ * orchestrator by the status topic.
+ *
+ * In each round of its loop it takes all the messages there are, makes them
+ * durable, and only then acts on them and reports them.  Everything that it
+ * must remember is in the state file; a message that is read twice is
+ * recognized by its LSN, its point's id or its decision's number.
+ *
+ * It works by shared memory, files and Kafka alone, so that it runs on a
+ * standby without hot_standby, too.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/timeline.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "decide.h"
+#include "history.h"
+#include "kafka.h"
+#include "receiver.h"
+#include "settings.h"
+#include "staging.h"
+#include "walcheck.h"
+#include "worker.h"
+
+#define SYNC_BYTES			(16 * 1024 * 1024)	/* at most this between syncs */
+#define APPLY_CHECK_MS		20	/* recovery tells nobody how far it is */
+#define RECOVERY_CHECK_MS	100
+#define HEARTBEAT_MS		10000
+#define TOPIC_CHECK_MS		1000
+
+/* The topics, as kafka_assign() numbers them. */
+enum
+{
+	FROM_PIPE,
+	FROM_POINTS,
+	FROM_RELEASE,
+	NUM_TOPICS
+};
+
+/* A restore point that the WAL behind released_lsn holds. */
+typedef struct SeenPoint
+{
+	char		name[MAXFNAMELEN];
+	TimestampTz time;
+	XLogRecPtr	end;
+} SeenPoint;
+
+static KafkaHandle *consumer;
+static KafkaHandle *producer;
+static char *topics[NUM_TOPICS];
+static char *status_topic;
+static char *fingerprint;
+
+static WalCheck *check;
+static XLogRecPtr valid_end;	/* staged, durable and valid up to here */
+static SeenPoint *seen;
+static int	nseen;
+static int	max_seen;
+
+static uint64 staged_point;		/* newest point staged and valid */
+static uint64 applied_point;
+static XLogRecPtr applied_lsn;
+static WireRelease decision;	/* the newest one read */
+static bool state_dirty;		/* an offset moved */
+static WireStatus reported;
+static TimestampTz reported_at;
+
+/* how fast recovery replays */
+static XLogRecPtr rate_lsn;
+static TimestampTz rate_since;
+static uint64 replay_rate;
+
+/* ------------------------------------------------------------------------
+ * What a standby must be
+ * ------------------------------------------------------------------------
+ */
+
+static void
+refuse_setting(const char *name, const char *why)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("\"%s\" is set on a standby that follows site \"%s\" through Kafka",
+					name, multisite_source_site),
+			 errdetail("%s", why),
+			 errhint("Remove %s from postgresql.conf and postgresql.auto.conf (pg_basebackup -R writes it there), and reload.",
+					 name)));
+}
+
+/*
+ * A remote segment must have no other way to WAL than through us, and must
+ * not stop on its own: either would leave it at a state that is no point.
+ */
+static void
+check_standby_settings(void)
+{
+	static const char *const targets[] = {
+		"recovery_target", "recovery_target_lsn", "recovery_target_name",
+		"recovery_target_time", "recovery_target_xid"
+	};
+
+	if (PrimaryConnInfo && PrimaryConnInfo[0])
+		refuse_setting("primary_conninfo",
+					   "It would stream from another server, past the last consistency point.");
+	if (recoveryRestoreCommand && recoveryRestoreCommand[0])
+		refuse_setting("restore_command",
+					   "It would fetch WAL past the last consistency point.");
+	for (int i = 0; i < lengthof(targets); i++)
+	{
+		const char *value = GetConfigOption(targets[i], true, false);
+
+		if (value && value[0])
+			refuse_setting(targets[i], "Recovery would end at that target.");
+	}
+	if (strcmp(GetConfigOption("recovery_target_timeline", false, false), "latest") != 0)
+		refuse_setting("recovery_target_timeline",
+					   "It must be \"latest\", so that the standby follows a failover at the source.");
+}
+
+/* ------------------------------------------------------------------------
+ * The first start: where a base backup's WAL ends
+ * ------------------------------------------------------------------------
+ */
+
+/* The timelines by which recovery would look for a segment, newest first. */
+typedef struct LocalWal
+{
+	List	   *history;
+	TimeLineID	timeline;		/* of the file read last */
+	int			fd;
+	XLogSegNo	segno;
+} LocalWal;
+
+static bool
+local_read(void *arg, XLogRecPtr lsn, char *buf, int len)
+{
+	LocalWal   *local = arg;
+	XLogSegNo	segno;
+
+	XLByteToSeg(lsn, segno, wal_segment_size);
+	if (local->fd < 0 || segno != local->segno)
+	{
+		ListCell   *lc;
+
+		if (local->fd >= 0)
+			close(local->fd);
+		local->fd = -1;
+		foreach(lc, local->history)
+		{
+			TimeLineHistoryEntry *entry = lfirst(lc);
+			char		path[MAXPGPATH];
+			XLogSegNo	begin = 0;
+
+			if (!XLogRecPtrIsInvalid(entry->begin))
+				XLByteToSeg(entry->begin, begin, wal_segment_size);
+			if (segno < begin)
+				continue;
+			XLogFilePath(path, entry->tli, segno, wal_segment_size);
+			local->fd = BasicOpenFile(path, O_RDONLY | PG_BINARY);
+			if (local->fd >= 0)
+			{
+				local->segno = segno;
+				local->timeline = entry->tli;
+				break;
+			}
+		}
+	}
+	return local->fd >= 0 &&
+		pg_pread(local->fd, buf, len, XLogSegmentOffset(lsn, wal_segment_size)) == len;
+}
+
+/*
+ * Zeroes what follows the end of the last whole record in its segment, a part
+ * of a record, say.  Recovery cannot use it, and a release must find nothing
+ * there.
+ */
+static void
+clear_tail(TimeLineID tli, XLogRecPtr end)
+{
+	char		path[MAXPGPATH];
+	XLogSegNo	segno;
+	int			fd;
+	bool		dirty = false;
+	static const PGAlignedXLogBlock zeroes;
+
+	if (XLogSegmentOffset(end, wal_segment_size) == 0)
+		return;
+	XLByteToSeg(end, segno, wal_segment_size);
+	XLogFilePath(path, tli, segno, wal_segment_size);
+	fd = OpenTransientFile(path, O_RDWR | PG_BINARY);
+	if (fd < 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not open file \"%s\": %m", path)));
+	for (uint32 at = XLogSegmentOffset(end, wal_segment_size); at < wal_segment_size;)
+	{
+		uint32		part = XLOG_BLCKSZ - at % XLOG_BLCKSZ;
+		PGAlignedXLogBlock page;
+
+		if (pg_pread(fd, page.data, part, at) != part)
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not read file \"%s\": %m", path)));
+		if (memcmp(page.data, zeroes.data, part) != 0)
+		{
+			if (pg_pwrite(fd, zeroes.data, part, at) != part)
+				ereport(ERROR,
+						(errcode_for_file_access(),
+						 errmsg("could not write file \"%s\": %m", path)));
+			dirty = true;
+		}
+		at += part;
+	}
+	if (dirty && pg_fsync(fd) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not fsync file \"%s\": %m", path)));
+	CloseTransientFile(fd);
+}
+
+static void
+wait_for_recovery(void)
+{
+	worker_set_state(WORKER_STARTING, "waits for recovery to begin");
+	while (XLogRecPtrIsInvalid(replay_position_compat(NULL)))
+		worker_wait(0, NULL, RECOVERY_CHECK_MS);
+}
+
+/*
+ * Recovery reads pg_wal up to the end of the last valid record.  We find the
+ * same place by the same means, from where recovery is now.
+ */
+static void
+find_base(StagingState *initial)
+{
+	LocalWal	local = {.fd = -1};
+	TimeLineID	tli;
+	XLogRecPtr	start = replay_position_compat(&tli);
+	WalCheck   *scan;
+	char	   *problem;
+
+	worker_set_state(WORKER_STARTING, "looks for the end of the base backup's WAL");
+	local.history = readTimeLineHistory(findNewestTimeLine(tli));
+	local.timeline = tli;
+	scan = walcheck_begin(start, local_read, NULL, &local);
+	initial->base_lsn = walcheck_advance(scan, PG_UINT64_MAX, &problem);
+	walcheck_end(scan);
+	if (local.fd >= 0)
+		close(local.fd);
+	initial->base_timeline = initial->base_lsn == start ? tli : local.timeline;
+	clear_tail(initial->base_timeline, initial->base_lsn);
+}
+
+static int64
+message_timestamp(const KafkaMessage *message)
+{
+	if (message->timestamp <= 0)
+		return GetCurrentTimestamp();
+	return (message->timestamp - ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * INT64CONST(1000))) * 1000;
+}
+
+static void
+decode_or_fail(const KafkaMessage *message, WireHeader *header)
+{
+	WireError	error = wire_decode_header(message->head, message->head_len,
+										   message->body, message->body_len, header);
+
+	if (error == WIRE_OK)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("invalid message in Kafka topic \"%s\"", topics[message->topic]),
+			 errdetail("The message at offset %lld cannot be used: %s.",
+					   (long long) message->offset, wire_error_text(error)),
+			 errhint("Something else than multisite_repl may write to this topic. See \"corrupt message\" in docs/operations.md.")));
+}
+
+/*
+ * The first message that is needed from base_lsn on, by binary search: within
+ * a pipe, (timeline, end) only grows.
+ */
+static int64
+find_pipe_offset(const StagingState *initial)
+{
+	int64		low,
+				high,
+				first;
+
+	worker_set_state(WORKER_POSITIONING, "looks for %X/%X in topic %s",
+					 LSN_FORMAT_ARGS(initial->base_lsn), topics[FROM_PIPE]);
+	kafka_watermarks(consumer, topics[FROM_PIPE], &first, &high);
+	low = first;
+	while (low < high)
+	{
+		int64		middle = low + (high - low) / 2;
+		KafkaMessage message;
+		WireHeader	header;
+		uint64		end;
+
+		kafka_read_at(consumer, topics[FROM_PIPE], middle, &message);
+		decode_or_fail(&message, &header);
+		end = header.lsn + (header.kind == WIRE_WAL ? header.length : 0);
+		if (header.timeline > initial->base_timeline ||
+			(header.timeline == initial->base_timeline && end > initial->base_lsn))
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	/* a history message and a claim may stand just before */
+	return Max(first, low - 2);
+}
+
+static void
+create_staging(void)
+{
+	StagingState initial;
+	int64		high;
+
+	memset(&initial, 0, sizeof(initial));
+	initial.system_id = GetSystemIdentifier();
+	initial.segment = multisite_segment_id;
+	initial.wal_segment_size = wal_segment_size;
+	strlcpy(initial.cluster, multisite_cluster_name, NAMEDATALEN);
+	strlcpy(initial.source_site, multisite_source_site, NAMEDATALEN);
+	find_base(&initial);
+	initial.timeline = initial.released_timeline = initial.base_timeline;
+	initial.staged_lsn = initial.released_lsn = initial.base_lsn;
+	initial.pipe_offset = find_pipe_offset(&initial);
+	kafka_watermarks(consumer, topics[FROM_POINTS], &initial.points_offset, &high);
+
+	/*
+	 * Decisions made so far were about what stood here before, a promotion
+	 * perhaps: no point is released without what this segment has staged.
+	 */
+	kafka_watermarks(consumer, topics[FROM_RELEASE], &initial.release_offset, &high);
+	initial.release_offset = initial.release_base = high;
+	staging_create(&initial);
+	ereport(LOG,
+			(errmsg("multisite receiver begins at %X/%X on timeline %u",
+					LSN_FORMAT_ARGS(initial.base_lsn), initial.base_timeline),
+			 errdetail("That is the end of the base backup's WAL. The remote is not yet consistent until its first consistency point is applied.")));
+}
+
+static void
+check_state(void)
+{
+	const char *what = NULL;
+
+	if (staging->system_id != GetSystemIdentifier())
+		what = "system identifier";
+	else if (staging->segment != multisite_segment_id)
+		what = "multisite.segment_id";
+	else if (strcmp(staging->cluster, multisite_cluster_name) != 0)
+		what = "multisite.cluster_name";
+	else if (strcmp(staging->source_site, multisite_source_site) != 0)
+		what = "multisite.source_site";
+	else if (staging->wal_segment_size != wal_segment_size)
+		what = "wal_segment_size";
+	if (what)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("what this standby has staged belongs to another source"),
+				 errdetail("It was staged with another %s: cluster \"%s\", site \"%s\", segment %d.",
+						   what, staging->cluster, staging->source_site, staging->segment),
+				 errhint("Restore the setting, or take a new base backup.")));
+}
+
+/* ------------------------------------------------------------------------
+ * Messages
+ * ------------------------------------------------------------------------
+ */
+
+static PipePosition
+pipe_position(void)
+{
+	PipePosition position = {
+		.system_id = staging->system_id,
+		.segment = staging->segment,
+		.pg_major = PG_VERSION_NUM / 10000,
+		.wal_segment_size = wal_segment_size,
+		.epoch = staging->epoch,
+		.timeline = staging->timeline,
+		.lsn = staging->staged_lsn,
+		.released_lsn = staging->released_lsn,
+		.next_timeline = staging->next_timeline,
+		.switch_lsn = staging->switch_lsn
+	};
+
+	return position;
+}
+
+static void
+refuse_pipe(PipeVerdict verdict, const WireHeader *header, int64 offset)
+{
+	const char *topic = topics[FROM_PIPE];
+
+	switch (verdict)
+	{
+		case PIPE_TAKE:
+		case PIPE_SWITCH:
+		case PIPE_DUPLICATE:
+		case PIPE_STALE_CLAIM:
+			return;
+		case PIPE_WRONG_SEGMENT:
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("topic \"%s\" carries the WAL of another segment", topic),
+					 errdetail("The message at offset %lld is of segment %d, this is segment %d.",
+							   (long long) offset, header->segment, staging->segment),
+					 errhint("Check multisite.segment_id of both servers.")));
+			break;
+		case PIPE_WRONG_SYSTEM:
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("topic \"%s\" carries the WAL of another database system", topic),
+					 errdetail("The message at offset %lld is of system %llu, this is a copy of %llu.",
+							   (long long) offset, (unsigned long long) header->system_id,
+							   (unsigned long long) staging->system_id),
+					 errhint("Check multisite.cluster_name and multisite.segment_id, or take a new base backup of the right server.")));
+			break;
+		case PIPE_WRONG_VERSION:
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("topic \"%s\" carries the WAL of another major version", topic),
+					 errdetail("The source is PostgreSQL %d, this is PostgreSQL %d.",
+							   header->pg_major, PG_VERSION_NUM / 10000)));
+			break;
+		case PIPE_WRONG_SEGMENT_SIZE:
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("topic \"%s\" carries WAL of another wal_segment_size", topic),
+					 errdetail("The source's is %u bytes, this server's is %d.",
+							   header->wal_segment_size, wal_segment_size)));
+			break;
+		case PIPE_GAP:
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("WAL is missing in topic \"%s\"", topic),
+					 errdetail("%X/%X on timeline %u is needed next, but the message at offset %lld begins at %X/%X on timeline %u.",
+							   LSN_FORMAT_ARGS(staging->staged_lsn), staging->timeline,
+							   (long long) offset, LSN_FORMAT_ARGS(header->lsn), header->timeline),
+					 errhint("If the base backup is older than the beginning of the topic, take a new one while the publisher runs.")));
+			break;
+		case PIPE_UNKNOWN_TIMELINE:
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("topic \"%s\" goes on with a timeline that does not follow from what is staged", topic),
+					 errdetail("Staged is %X/%X on timeline %u; the message at offset %lld has %X/%X on timeline %u.",
+							   LSN_FORMAT_ARGS(staging->staged_lsn), staging->timeline,
+							   (long long) offset, LSN_FORMAT_ARGS(header->lsn), header->timeline),
+					 errhint("Take a new base backup for this segment.")));
+			break;
+		case PIPE_RELEASED_PAST_FORK:
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("the source's new timeline %u began before what is released here", header->timeline),
+					 errdetail("It began at %X/%X, but %X/%X is released.",
+							   LSN_FORMAT_ARGS(staging->switch_lsn),
+							   LSN_FORMAT_ARGS(staging->released_lsn)),
+					 errhint("Take a new base backup for this segment.")));
+			break;
+	}
+}
+
+/* A repeated range must repeat its bytes, as far as we still have them. */
+static void
+compare_staged(const WireHeader *header, const char *body, uint32 len)
+{
+	XLogRecPtr	from = Max(header->lsn, staging->released_lsn);
+	XLogRecPtr	to = Min(header->lsn + len, staging->staged_lsn);
+	PGAlignedXLogBlock page;
+
+	if (header->timeline != staging->timeline)
+		return;
+	while (from < to)
+	{
+		int			part = Min(to - from, XLOG_BLCKSZ - from % XLOG_BLCKSZ);
+
+		if (staging_read(NULL, from, page.data, part) &&
+			memcmp(page.data, body + (from - header->lsn), part) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("topic \"%s\" has two versions of the same WAL", topics[FROM_PIPE]),
+					 errdetail("What came again for %X/%X differs from what is staged.",
+							   LSN_FORMAT_ARGS(from)),
+					 errhint("Two servers may publish as this segment.")));
+		from += part;
+	}
+}
+
+static void
+take_history(const WireHeader *header, const char *body, size_t len)
+{
+	TimelineFork forks[64];
+	int			nforks;
+	uint64		fork;
+
+	if (header->timeline <= staging->timeline)
+		return;
+	nforks = decide_parse_history(body, len, forks, lengthof(forks));
+	fork = nforks > 0 ? decide_fork_of(forks, nforks, staging->timeline) : 0;
+	if (fork == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("timeline %u of topic \"%s\" does not follow from timeline %u",
+						header->timeline, topics[FROM_PIPE], staging->timeline),
+				 errhint("Take a new base backup for this segment.")));
+	staging_put_history(header->timeline, body, len);
+	staging->next_timeline = header->timeline;
+	staging->switch_lsn = fork;
+}
+
+static void begin_check(void);
+
+static void
+take_wal(const WireHeader *header, const char *body, int64 offset)
+{
+	PipePosition position = pipe_position();
+	uint32		skip;
+	PipeVerdict verdict = decide_wal(&position, header, &skip);
+
+	switch (verdict)
+	{
+		case PIPE_SWITCH:
+			staging_switch_timeline();
+			ereport(LOG,
+					(errmsg("multisite receiver follows the source to timeline %u at %X/%X",
+							staging->timeline, LSN_FORMAT_ARGS(staging->staged_lsn))));
+			begin_check();		/* what was read past the fork does not count */
+			/* FALLTHROUGH */
+		case PIPE_TAKE:
+			if (skip > 0)
+				compare_staged(header, body, skip);
+			staging_append(body + skip, header->length - skip);
+			break;
+		case PIPE_DUPLICATE:
+			compare_staged(header, body, header->length);
+			break;
+		default:
+			refuse_pipe(verdict, header, offset);
+			break;
+	}
+}
+
+static void
+take_from_pipe(const WireHeader *header, const KafkaMessage *message)
+{
+	PipePosition position = pipe_position();
+	PipeVerdict verdict = decide_origin(&position, header);
+
+	refuse_pipe(verdict, header, message->offset);
+	if (verdict == PIPE_TAKE)
+	{
+		if (header->epoch > staging->epoch)
+			staging->epoch = header->epoch;
+		if (header->kind == WIRE_HISTORY)
+			take_history(header, message->body, message->body_len);
+		else if (header->kind == WIRE_WAL)
+			take_wal(header, message->body, message->offset);
+	}
+	staging->pipe_offset = message->offset + 1;
+}
+
+static void
+take_manifest(const KafkaMessage *message)
+{
+	static WireManifestEntry *entries = NULL;
+	WireManifest manifest;
+	PointRecord point;
+	WireError	error;
+
+	if (entries == NULL)
+		entries = MemoryContextAlloc(TopMemoryContext, sizeof(WireManifestEntry) * WIRE_MAX_SEGMENTS);
+	error = wire_decode_manifest(message->body, message->body_len, &manifest,
+								 entries, WIRE_MAX_SEGMENTS);
+	if (error != WIRE_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("invalid message in Kafka topic \"%s\"", topics[FROM_POINTS]),
+				 errdetail("The manifest at offset %lld cannot be used: %s.",
+						   (long long) message->offset, wire_error_text(error))));
+	staging->points_offset = message->offset + 1;
+	if (history_by_id(manifest.id, &point) || manifest.id <= staging->released_point)
+		return;
+
+	for (uint32 i = 0; i < manifest.nsegments; i++)
+	{
+		if (entries[i].segment != staging->segment)
+			continue;
+		memset(&point, 0, sizeof(point));
+		point.id = manifest.id;
+		strlcpy(point.name, manifest.name, WIRE_NAME_SIZE);
+		point.created_at = manifest.created_at;
+		point.published_at = message_timestamp(message);
+		point.lsn = entries[i].lsn;
+		point.timeline = entries[i].timeline;
+		point.nsegments = manifest.nsegments;
+		point.barrier_us = manifest.barrier_us;
+		point.skew_us = manifest.skew_us;
+		point.passed = point.lsn < staging->base_lsn;
+		history_put(&point, true);
+		if (point.passed)
+			staging->passed_point = Max(staging->passed_point, point.id);
+	}
+}
+
+static void
+take_decision(const KafkaMessage *message)
+{
+	WireRelease release;
+	WireError	error = wire_decode_release(message->body, message->body_len, &release);
+
+	if (error != WIRE_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("invalid message in Kafka topic \"%s\"", topics[FROM_RELEASE]),
+				 errdetail("The decision at offset %lld cannot be used: %s.",
+						   (long long) message->offset, wire_error_text(error))));
+	/* kept until it is carried out, so the offset stays at it */
+	staging->release_offset = message->offset;
+	if (release.decision >= decision.decision)
+		decision = release;
+}
+
+/* Takes what there is, up to what one sync should cover; true if any. */
+static bool
+take_messages(void)
+{
+	KafkaMessage message;
+	bool		any = false;
+
+	kafka_serve(consumer);
+	while (staging_unsynced() < SYNC_BYTES && kafka_poll(consumer, &message))
+	{
+		WireHeader	header;
+		WorkerSlot *slot = worker_slot();
+
+		decode_or_fail(&message, &header);
+		if (message.topic == FROM_PIPE && header.kind <= WIRE_HISTORY)
+			take_from_pipe(&header, &message);
+		else if (message.topic == FROM_POINTS && header.kind == WIRE_MANIFEST)
+			take_manifest(&message);
+		else if (message.topic == FROM_RELEASE && header.kind == WIRE_RELEASE)
+			take_decision(&message);
+		else
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("unexpected message in Kafka topic \"%s\"", topics[message.topic]),
+					 errdetail("The message at offset %lld is a %s message.",
+							   (long long) message.offset, wire_kind_name(header.kind))));
+		slot->bytes += message.body_len;
+		slot->messages++;
+		state_dirty = true;
+		any = true;
+	}
+	return any;
+}
+
+/* ------------------------------------------------------------------------
+ * Points
+ * ------------------------------------------------------------------------
+ */
+
+static void
+note_restore_point(void *arg, const char *name, TimestampTz time, XLogRecPtr end)
+{
+	if (nseen == max_seen)
+	{
+		max_seen = Max(max_seen * 2, 64);
+		seen = seen ? repalloc(seen, max_seen * sizeof(SeenPoint)) :
+			MemoryContextAlloc(TopMemoryContext, max_seen * sizeof(SeenPoint));
+	}
+	strlcpy(seen[nseen].name, name, MAXFNAMELEN);
+	seen[nseen].time = time;
+	seen[nseen].end = end;
+	nseen++;
+}
+
+/* Checks what is staged from the last release on. */
+static void
+begin_check(void)
+{
+	if (check)
+		walcheck_end(check);
+	nseen = 0;
+	valid_end = staging->released_lsn;
+	staged_point = staging->released_point;
+	check = walcheck_begin(valid_end, staging_read, note_restore_point, NULL);
+}
+
+static const SeenPoint *
+find_seen(XLogRecPtr end)
+{
+	for (int i = 0; i < nseen; i++)
+	{
+		if (seen[i].end == end)
+			return &seen[i];
+	}
+	return NULL;
+}
+
+/*
+ * A point counts as staged when the WAL up to it is durable and valid and
+ * ends in the restore point of its name.
+ */
+static void
+check_points(void)
+{
+	PointRecord *points;
+	int			npoints;
+	char	   *problem;
+	uint64		before = staged_point;
+
+	valid_end = walcheck_advance(check, staging->staged_lsn, &problem);
+	if (problem)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("staged WAL is invalid at %X/%X", LSN_FORMAT_ARGS(valid_end)),
+				 errdetail("%s.", problem),
+				 errhint("Nothing of it was released. Remove pg_wal/multisite while the server is down to stage it again from Kafka.")));
+
+	if (history_newest() <= staged_point)
+		return;
+	npoints = history_after(staged_point, &points);
+	for (int i = 0; i < npoints; i++)
+	{
+		const SeenPoint *restore_point;
+
+		if (points[i].passed || points[i].lsn < staging->released_lsn)
+			continue;
+		if (points[i].lsn > valid_end)
+			break;
+		if (points[i].lsn == staging->released_lsn)
+		{
+			/* our state was lost, and what was released before is the base now */
+			staged_point = points[i].id;
+			continue;
+		}
+		restore_point = find_seen(points[i].lsn);
+		if (restore_point == NULL || strcmp(restore_point->name, points[i].name) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("consistency point \"%s\" is not in the WAL", points[i].name),
+					 errdetail("Its manifest says that its restore point ends at %X/%X, but %s%s%s ends there.",
+							   LSN_FORMAT_ARGS(points[i].lsn),
+							   restore_point ? "restore point \"" : "no restore point",
+							   restore_point ? restore_point->name : "",
+							   restore_point ? "\"" : "")));
+		points[i].restore_point_at = restore_point->time;
+		history_put(&points[i], false);
+		staged_point = points[i].id;
+	}
+	pfree(points);
+	if (!AM_COORDINATOR() && staged_point > before)
+		history_reached(staged_point, POINT_STAGED, GetCurrentTimestamp());
+}
+
+static void
+release_decided(void)
+{
+	PointRecord point;
+	uint64		target = decision.released_point;
+	int			kept = 0;
+
+	if (target <= staging->released_point || target > staged_point)
+		return;
+	check_standby_settings();
+	if (!history_by_id(target, &point) || point.passed)
+		return;
+	staging_release(target, point.lsn);
+	pg_atomic_write_u64(&multisite_shared->released_lsn, point.lsn);
+	for (int i = 0; i < nseen; i++)
+	{
+		if (seen[i].end > point.lsn)
+			seen[kept++] = seen[i];
+	}
+	nseen = kept;
+	rate_lsn = InvalidXLogRecPtr;
+	if (!AM_COORDINATOR())
+		history_reached(target, POINT_RELEASED, GetCurrentTimestamp());
+}
+
+/* Looks how far recovery is. */
+static void
+check_applied(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	applied_lsn = replay_position_compat(NULL);
+	if (rate_lsn == InvalidXLogRecPtr)
+	{
+		rate_lsn = applied_lsn;
+		rate_since = now;
+	}
+	if (applied_lsn < staging->released_lsn || staging->released_point == applied_point)
+		return;
+
+	/* a release of a size that can be measured tells the replay rate */
+	if (applied_lsn > rate_lsn + 1024 * 1024 && now > rate_since)
+		replay_rate = (applied_lsn - rate_lsn) * INT64CONST(1000000) / (now - rate_since);
+	applied_point = staging->released_point;
+	if (!AM_COORDINATOR())
+		history_reached(applied_point, POINT_APPLIED, now);
+}
+
+/* ------------------------------------------------------------------------
+ * Reporting
+ * ------------------------------------------------------------------------
+ */
+
+static void
+send_status(const WireStatus *status)
+{
+	WireHeader	header = {
+		.kind = WIRE_STATUS,
+		.segment = staging->segment,
+		.timeline = staging->timeline,
+		.system_id = staging->system_id,
+		.pg_major = PG_VERSION_NUM / 10000,
+		.wal_segment_size = wal_segment_size
+	};
+	char		body[WIRE_STATUS_MAX];
+	char		key[16];
+	size_t		len = wire_encode_status(status, body, sizeof(body));
+
+	snprintf(key, sizeof(key), "%d", staging->segment);
+	if (kafka_produce(producer, status_topic, &header, key, body, len, NULL, NULL, 0))
+	{
+		reported = *status;
+		reported_at = GetCurrentTimestamp();
+	}
+}
+
+/*
+ * Tells the orchestrator and the source what has changed.  What makes them
+ * act, a point's progress or a new state, goes out at once; bare LSNs, and
+ * nothing at all, from time to time.
+ */
+static void
+report(WireSegmentState segment_state)
+{
+	WorkerSlot *slot = worker_slot();
+	TimestampTz now = GetCurrentTimestamp();
+	WireStatus	status = {
+		.state = segment_state,
+		.timeline = staging->timeline,
+		.base_lsn = staging->base_lsn,
+		.staged_lsn = staging->staged_lsn,
+		.released_lsn = staging->released_lsn,
+		.applied_lsn = applied_lsn,
+		.passed_point = staging->passed_point,
+		.staged_point = staged_point,
+		.released_point = staging->released_point,
+		.applied_point = applied_point,
+		.promoted_point = staging->promoted ? staging->promote_point : 0,
+		.replay_rate = replay_rate,
+		.sent_at = now
+	};
+	bool		urgent;
+
+	strlcpy(status.reason, slot->reason, WIRE_TEXT_SIZE);
+
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	slot->timeline = staging->timeline;
+	slot->durable_lsn = staging->staged_lsn;
+	slot->released_lsn = staging->released_lsn;
+	slot->applied_lsn = applied_lsn;
+	LWLockRelease(multisite_shared->lock);
+
+	urgent = status.state != reported.state ||
+		status.passed_point != reported.passed_point ||
+		status.staged_point != reported.staged_point ||
+		status.released_point != reported.released_point ||
+		status.applied_point != reported.applied_point ||
+		status.promoted_point != reported.promoted_point;
+	if (urgent ||
+		TimestampDifferenceExceeds(reported_at, now,
+								   status.staged_lsn != reported.staged_lsn ? 200 : HEARTBEAT_MS))
+		send_status(&status);
+}
+
+static void
+show_state(void)
+{
+	const char *trouble = kafka_trouble(consumer);
+
+	if (trouble)
+		worker_set_state(WORKER_CONNECTING, "Kafka cannot be reached: %s", trouble);
+	else if (decision.paused)
+		worker_set_state(WORKER_PAUSED, "stages WAL, and releases none until multisite_resume()");
+	else if (staging->released_point == 0)
+		worker_set_state(WORKER_WAITING, "not yet consistent: waits for the first consistency point after the base backup (%X/%X)",
+						 LSN_FORMAT_ARGS(staging->base_lsn));
+	else if (applied_point < staging->released_point)
+		worker_set_state(WORKER_RUNNING, "recovery applies the released consistency point");
+	else
+		worker_set_state(WORKER_WAITING, "waits for WAL and for the next consistency point");
+}
+
+/* ------------------------------------------------------------------------
+ * Promotion
+ * ------------------------------------------------------------------------
+ */
+
+static void
+request_promotion(void)
+{
+	int			fd = OpenTransientFile(PROMOTE_SIGNAL_FILE, O_WRONLY | O_CREAT | PG_BINARY);
+
+	/* as pg_promote() does */
+	if (fd < 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not create file \"%s\": %m", PROMOTE_SIGNAL_FILE)));
+	CloseTransientFile(fd);
+	if (kill(PostmasterPid, SIGUSR1) != 0)
+		ereport(ERROR,
+				(errmsg("could not signal the postmaster: %m")));
+}
+
+static void
+show_promoted(void)
+{
+	PointRecord point;
+
+	if (!history_by_id(staging->promote_point, &point))
+		snprintf(point.name, WIRE_NAME_SIZE, "point %llu", (unsigned long long) staging->promote_point);
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	strlcpy(multisite_shared->promoted_at, point.name, WIRE_NAME_SIZE);
+	LWLockRelease(multisite_shared->lock);
+	worker_set_state(WORKER_PROMOTED, "this segment was promoted at consistency point \"%s\"", point.name);
+}
+
+/* This server accepts writes: tells so, and puts away what it was. */
+static void
+finish_promotion(void)
+{
+	applied_lsn = staging->released_lsn;
+	applied_point = staging->released_point;
+	staged_point = staging->released_point;
+	staging->promoted = true;
+	if (staging->promote_point == 0)
+		staging->promote_point = staging->released_point;
+	staging_save();
+	staging_discard();
+	show_promoted();
+	report(WIRE_SEGMENT_PROMOTED);
+	ereport(LOG,
+			(errmsg("multisite receiver ends: this segment was promoted at %X/%X",
+					LSN_FORMAT_ARGS(staging->released_lsn))));
+	kafka_flush(producer, 30000);
+}
+
+/*
+ * Carries a decided promotion out as far as it goes now.  Returns true when
+ * this server accepts writes.
+ */
+static bool
+promote_decided(void)
+{
+	uint64		point = decision.promote_point;
+	static bool requested = false;
+
+	if (point == 0)
+		return false;
+	if (staging->promote_point == 0)
+	{
+		staging->promote_point = point;
+		staging_save();
+	}
+	if (staging->released_point < point)
+	{
+		worker_set_state(WORKER_PROMOTING, "waits until the point of the promotion is staged here");
+		return false;
+	}
+	if (applied_point < point)
+	{
+		worker_set_state(WORKER_PROMOTING, "waits for recovery to apply the point of the promotion");
+		return false;
+	}
+	if (AM_COORDINATOR() && !decision.segments_promoted)
+	{
+		worker_set_state(WORKER_PROMOTING, "waits for the other segments: the coordinator is promoted last");
+		return false;
+	}
+	worker_set_state(WORKER_PROMOTING, "waits for recovery to end");
+	if (!requested)
+	{
+		request_promotion();
+		requested = true;
+	}
+	return !RecoveryInProgress();
+}
+
+/* ------------------------------------------------------------------------
+ * The worker
+ * ------------------------------------------------------------------------
+ */
+
+/* Tells the other side why the last attempt ended. */
+static void
+report_failure(void)
+{
+	WorkerSlot *slot = worker_slot();
+	WireStatus	status = {
+		.state = WIRE_SEGMENT_FAILED,
+		.timeline = staging->timeline,
+		.base_lsn = staging->base_lsn,
+		.staged_lsn = staging->staged_lsn,
+		.released_lsn = staging->released_lsn,
+		.passed_point = staging->passed_point,
+		.staged_point = staging->released_point,
+		.released_point = staging->released_point,
+		.sent_at = GetCurrentTimestamp()
+	};
+
+	strlcpy(status.reason, slot->last_error, WIRE_TEXT_SIZE);
+	send_status(&status);
+}
+
+static void
+wait_for_topic(const char *topic, const char *who)
+{
+	while (!kafka_topic_exists(consumer, topic))
+	{
+		worker_set_state(WORKER_CONNECTING, "waits for topic %s, which %s creates", topic, who);
+		worker_wait(0, NULL, TOPIC_CHECK_MS);
+	}
+}
+
+static void
+open_topics(void)
+{
+	int64		offsets[NUM_TOPICS];
+	const char *names[NUM_TOPICS];
+
+	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
+	topics[FROM_PIPE] = topic_wal(multisite_source_site, multisite_segment_id);
+	topics[FROM_POINTS] = topic_points(multisite_source_site);
+	topics[FROM_RELEASE] = topic_release(multisite_source_site, multisite_site_name);
+	status_topic = topic_status(multisite_source_site, multisite_site_name);
+	producer = kafka_open_producer(1024 * 1024, NULL, NULL);
+	consumer = kafka_open_consumer();
+	kafka_ensure_topic(producer, status_topic, TOPIC_STATUS);
+	kafka_ensure_topic(producer, topics[FROM_RELEASE], TOPIC_PIPE);
+	if (worker_slot()->failing_since != 0)
+		report_failure();
+	wait_for_topic(topics[FROM_PIPE], "the source segment's publisher");
+	wait_for_topic(topics[FROM_POINTS], "the source coordinator");
+
+	if (staging->system_id == 0)
+		create_staging();
+	offsets[FROM_PIPE] = staging->pipe_offset;
+	offsets[FROM_POINTS] = staging->points_offset;
+	offsets[FROM_RELEASE] = staging->release_offset;
+	for (int i = 0; i < NUM_TOPICS; i++)
+	{
+		int64		low,
+					high;
+
+		names[i] = topics[i];
+		kafka_watermarks(consumer, topics[i], &low, &high);
+		if (offsets[i] > high || offsets[i] < low)
+		{
+			/* what matters of old decisions is in the newest one */
+			if (i == FROM_RELEASE && offsets[i] < low)
+				offsets[i] = low;
+			else
+				ereport(ERROR,
+						(errcode(ERRCODE_DATA_EXCEPTION),
+						 errmsg("topic \"%s\" does not have what this server has to read next", topics[i]),
+						 errdetail("It needs offset %lld, but the topic holds %lld to %lld.",
+								   (long long) offsets[i], (long long) low, (long long) high),
+						 offsets[i] > high ?
+						 errhint("The topic was deleted and made anew. Take a new base backup for this segment.") :
+						 errhint("Kafka deleted messages that were not read yet: check the topic's retention, and take a new base backup for this segment.")));
+		}
+	}
+	kafka_assign(consumer, NUM_TOPICS, names, offsets);
+}
+
+static AttemptEnd
+follow(void)
+{
+	memset(&reported, 0, sizeof(reported));
+	reported_at = 0;
+	open_topics();
+	staging_finish_intent();
+	begin_check();
+	pg_atomic_write_u64(&multisite_shared->released_lsn, staging->released_lsn);
+	pg_atomic_write_u64(&multisite_shared->release_base, staging->release_base + 1);
+	applied_point = 0;
+
+	for (;;)
+	{
+		pgsocket	sockets[2] = {kafka_socket(consumer), kafka_socket(producer)};
+		bool		any = take_messages();
+
+		if (staging_unsynced() > 0 || state_dirty)
+		{
+			staging_sync();
+			state_dirty = false;
+		}
+		check_points();
+		if (!RecoveryInProgress())
+		{
+			finish_promotion();
+			return ATTEMPT_FINISHED;
+		}
+		release_decided();
+		check_applied();
+		show_state();
+		if (promote_decided())
+			continue;
+		report(decision.promote_point ? WIRE_SEGMENT_PROMOTING : WIRE_SEGMENT_FOLLOWING);
+		kafka_serve(producer);
+		if (!kafka_trouble(consumer))
+			worker_is_well();
+
+		if (!any)
+			worker_wait(2, sockets,
+						applied_point < staging->released_point || decision.promote_point ?
+						APPLY_CHECK_MS : 1000);
+		else
+			CHECK_FOR_INTERRUPTS();
+		if (worker_reloaded())
+		{
+			check_standby_settings();
+			if (strcmp(fingerprint, kafka_settings_fingerprint()) != 0)
+				return ATTEMPT_AGAIN;
+		}
+	}
+}
+
+static AttemptEnd
+receiver_attempt(void)
+{
+	struct stat st;
+	bool		known;
+
+	fingerprint = kafka_settings_fingerprint();
+	check = NULL;
+	nseen = 0;
+	memset(&decision, 0, sizeof(decision));
+
+	if (multisite_cluster_name[0] == '\0')
+	{
+		worker_disabled("multisite.cluster_name is not set");
+		return ATTEMPT_AGAIN;
+	}
+	if (stat(STANDBY_SIGNAL_FILE, &st) != 0)
+	{
+		/* a primary, perhaps one that has just been promoted */
+		history_load();
+		known = staging_open();
+		if (!known || staging->promote_point == 0 || staging->promoted)
+		{
+			if (known && staging->promoted)
+				show_promoted();
+			else
+				worker_set_state(WORKER_STOPPED, "this server is no standby");
+			return ATTEMPT_FINISHED;
+		}
+		while (RecoveryInProgress())
+			worker_wait(0, NULL, RECOVERY_CHECK_MS);
+		status_topic = topic_status(multisite_source_site, multisite_site_name);
+		producer = kafka_open_producer(1024 * 1024, NULL, NULL);
+		finish_promotion();
+		return ATTEMPT_FINISHED;
+	}
+	if (multisite_source_site[0] == '\0')
+	{
+		worker_disabled("multisite.source_site is not set");
+		return ATTEMPT_AGAIN;
+	}
+	if (strcmp(multisite_source_site, multisite_site_name) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a site cannot follow itself"),
+				 errdetail("multisite.site_name and multisite.source_site are both \"%s\".",
+						   multisite_site_name),
+				 errhint("Give this site a name of its own by multisite.site_name, and restart.")));
+
+	check_standby_settings();
+	history_load();
+	wait_for_recovery();
+	known = staging_open();
+	if (known)
+		check_state();
+	return follow();
+}
+
+static void
+receiver_release(void)
+{
+	kafka_close(consumer);
+	consumer = NULL;
+	kafka_close(producer);
+	producer = NULL;
+	staging_close();
+}
+
+void
+multisite_receiver_main(Datum arg)
+{
+	static const WorkerRoutine routine = {
+		.kind = WORKER_RECEIVER,
+		.attempt = receiver_attempt,
+		.release = receiver_release
+	};
+
+	worker_main(&routine);
+}

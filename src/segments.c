@@ -1,0 +1,189 @@
+/*-------------------------------------------------------------------------
+ *
+ * segments.c
+ *	  The registry of a cluster's segments.
+ *
+ * A table of the coordinator, with the segments of all sites: it is part of
+ * what is replicated, so after a promotion the remote coordinator finds its
+ * own site's addresses in it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "libpq-fe.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+#include "segments.h"
+#include "settings.h"
+#include "shared_state.h"
+
+PG_FUNCTION_INFO_V1(multisite_add_segment);
+PG_FUNCTION_INFO_V1(multisite_remove_segment);
+PG_FUNCTION_INFO_V1(multisite_mask_conninfo);
+
+int
+segments_registered(const char *site, RegisteredSegment **segments)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(site)};
+	int			n;
+
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT segment_id, conninfo FROM multisite.segment "
+							  "WHERE site = $1 AND segment_id >= 0 ORDER BY segment_id",
+							  1, types, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the registry of segments");
+	n = SPI_processed;
+	*segments = MemoryContextAlloc(caller, sizeof(RegisteredSegment) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		bool		isnull;
+
+		(*segments)[i].id = DatumGetInt32(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull));
+		(*segments)[i].conninfo = MemoryContextStrdup(caller,
+													  SPI_getvalue(tuple, SPI_tuptable->tupdesc, 2));
+	}
+	SPI_finish();
+	return n;
+}
+
+bool
+segments_extension_exists(void)
+{
+	return OidIsValid(get_extension_oid("multisite_repl", true));
+}
+
+static void
+check_site(const char *site)
+{
+	if (!settings_valid_name(site))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid name of a site: \"%s\"", site),
+				 errhint("Use letters, digits, \"_\" and \"-\", as in multisite.site_name.")));
+}
+
+static void
+check_conninfo(const char *conninfo)
+{
+	char	   *problem = NULL;
+	PQconninfoOption *options = PQconninfoParse(conninfo, &problem);
+
+	if (options == NULL)
+	{
+		char	   *text = pstrdup(problem ? problem : "out of memory");
+
+		PQfreemem(problem);
+		if (text[0] && text[strlen(text) - 1] == '\n')
+			text[strlen(text) - 1] = '\0';
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid connection string for a segment"),
+				 errdetail("%s.", text)));
+	}
+	PQconninfoFree(options);
+}
+
+/*
+ * multisite_add_segment(segment_id int, conninfo text, site text)
+ *
+ * Registers a segment, or replaces its connection string.  The coordinator
+ * itself (-1) is registered only for other sites' use of the registry.
+ */
+Datum
+multisite_add_segment(PG_FUNCTION_ARGS)
+{
+	int32		id = PG_GETARG_INT32(0);
+	char	   *conninfo = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char	   *site = PG_ARGISNULL(2) ? multisite_site_name : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	Oid			types[3] = {TEXTOID, INT4OID, TEXTOID};
+	Datum		values[3];
+
+	require_preload();
+	if (!superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be superuser to register a segment"),
+				 errdetail("Workers connect with its connection string as the server's operating system user.")));
+	if (id < COORDINATOR_ID)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid segment id %d", id),
+				 errhint("Segments have ids from 0 on; the coordinator is -1.")));
+	check_site(site);
+	check_conninfo(conninfo);
+
+	values[0] = CStringGetTextDatum(site);
+	values[1] = Int32GetDatum(id);
+	values[2] = CStringGetTextDatum(conninfo);
+	SPI_connect();
+	if (SPI_execute_with_args("INSERT INTO multisite.segment (site, segment_id, conninfo) "
+							  "VALUES ($1, $2, $3) ON CONFLICT (site, segment_id) "
+							  "DO UPDATE SET conninfo = EXCLUDED.conninfo",
+							  3, types, values, NULL, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not register segment %d", id);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* multisite_remove_segment(segment_id int, site text) */
+Datum
+multisite_remove_segment(PG_FUNCTION_ARGS)
+{
+	int32		id = PG_GETARG_INT32(0);
+	char	   *site = PG_ARGISNULL(1) ? multisite_site_name : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	Oid			types[2] = {TEXTOID, INT4OID};
+	Datum		values[2] = {CStringGetTextDatum(site), Int32GetDatum(id)};
+
+	require_preload();
+	if (!superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be superuser to remove a segment")));
+	SPI_connect();
+	if (SPI_execute_with_args("DELETE FROM multisite.segment WHERE site = $1 AND segment_id = $2",
+							  2, types, values, NULL, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not remove segment %d", id);
+	if (SPI_processed == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("segment %d of site \"%s\" is not registered", id, site)));
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * A connection string without what is secret in it.  Only the fields that
+ * say where it leads are kept: a list of what may be shown cannot leak what
+ * a later libpq adds.
+ */
+Datum
+multisite_mask_conninfo(PG_FUNCTION_ARGS)
+{
+	char	   *conninfo = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	static const char *const shown[] = {"host", "hostaddr", "port", "dbname", "user", "sslmode"};
+	PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (PQconninfoOption *o = options; o && o->keyword; o++)
+	{
+		if (o->val == NULL || o->val[0] == '\0')
+			continue;
+		for (int i = 0; i < lengthof(shown); i++)
+		{
+			if (strcmp(o->keyword, shown[i]) == 0)
+				appendStringInfo(&buf, "%s%s=%s", buf.len ? " " : "", o->keyword, o->val);
+		}
+	}
+	PQconninfoFree(options);
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(buf.data, buf.len));
+}

@@ -1,0 +1,264 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.c
+ *	  The multisite.* settings, and the names that follow from them.
+ *
+ * What says who this server is (cluster, site, segment) is fixed at server
+ * start, since it is part of the names of its topics.  The rest can be
+ * reloaded: a worker compares what it runs with after each reload and begins
+ * anew if that changed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/guc.h"
+
+#include "kafka.h"
+#include "settings.h"
+
+char	   *multisite_cluster_name;
+char	   *multisite_site_name;
+int			multisite_segment_id;
+char	   *multisite_database;
+char	   *multisite_source_site;
+char	   *multisite_brokers;
+char	   *multisite_kafka_options;
+char	   *multisite_local_conninfo;
+char	   *multisite_compression;
+bool		multisite_publish;
+int			multisite_consistency_point_interval;
+int			multisite_barrier_timeout;
+int			multisite_publisher_memory;
+int			multisite_replication_factor;
+int			multisite_durability;
+
+static const struct config_enum_entry durability_options[] = {
+	{"kafka", DURABILITY_KAFKA, false},
+	{"remote", DURABILITY_REMOTE, false},
+	{NULL, 0, false}
+};
+
+#define MAX_NAME_PART 63
+
+bool
+settings_valid_name(const char *value)
+{
+	size_t		len = strlen(value);
+
+	if (len == 0 || len > MAX_NAME_PART)
+		return false;
+	return strspn(value, "abcdefghijklmnopqrstuvwxyz"
+				  "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == len;
+}
+
+static bool
+check_name_part(char **newval, void **extra, GucSource source)
+{
+	if ((*newval)[0] == '\0' || settings_valid_name(*newval))
+		return true;
+	GUC_check_errdetail("\"%s\" becomes part of the names of Kafka topics: it may have letters, digits, \"_\" and \"-\" only, at most %d of them.",
+						*newval, MAX_NAME_PART);
+	return false;
+}
+
+static bool
+check_site_name(char **newval, void **extra, GucSource source)
+{
+	if ((*newval)[0] == '\0')
+	{
+		GUC_check_errdetail("A site must have a name.");
+		return false;
+	}
+	return check_name_part(newval, extra, source);
+}
+
+/* A comma separated list of host[:port]. */
+static bool
+check_brokers(char **newval, void **extra, GucSource source)
+{
+	const char *p = *newval;
+
+	if (*p == '\0')
+		return true;
+	while (true)
+	{
+		size_t		len = strcspn(p, ",");
+		const char *colon = memchr(p, ':', len);
+		const char *last_colon = NULL;
+
+		for (const char *c = colon; c && c < p + len; c++)
+		{
+			if (*c == ':')
+				last_colon = c;
+		}
+		if (len == 0 || p[0] == ':' || strcspn(p, " \t") < len)
+		{
+			GUC_check_errdetail("The list must have the form host:port,host:port.");
+			return false;
+		}
+		if (last_colon && p[0] != '[')
+		{
+			char	   *end;
+			long		port = strtol(last_colon + 1, &end, 10);
+
+			if (end != p + len || port <= 0 || port > 65535)
+			{
+				GUC_check_errdetail("\"%.*s\" has no valid port; the form is host:port,host:port.",
+									(int) len, p);
+				return false;
+			}
+		}
+		if (p[len] == '\0')
+			return true;
+		p += len + 1;
+	}
+}
+
+static bool
+check_kafka_options(char **newval, void **extra, GucSource source)
+{
+	char		problem[256];
+
+	if (kafka_check_options(*newval, problem, sizeof(problem)))
+		return true;
+	GUC_check_errdetail("%s", problem);
+	GUC_check_errhint("The form is name=value;name=value with names from librdkafka's CONFIGURATION.md.");
+	return false;
+}
+
+/*
+ * Values are hidden from everyone: whoever may see them can read
+ * postgresql.conf, and a view ends up in places that its reader forgets.
+ */
+static const char *
+show_kafka_options(void)
+{
+	return multisite_kafka_options[0] == '\0' ? "" : "(hidden)";
+}
+
+static const char *
+show_local_conninfo(void)
+{
+	return multisite_local_conninfo[0] == '\0' ? "" : "(hidden)";
+}
+
+static bool
+check_compression(char **newval, void **extra, GucSource source)
+{
+	static const char *const known[] = {"none", "lz4", "zstd", "gzip", "snappy"};
+
+	for (int i = 0; i < lengthof(known); i++)
+	{
+		if (strcmp(*newval, known[i]) == 0)
+			return true;
+	}
+	GUC_check_errdetail("Known are none, lz4, zstd, gzip and snappy.");
+	return false;
+}
+
+static void
+define_string(const char *name, const char *text, char **variable,
+			  const char *value, GucContext context, int flags,
+			  GucStringCheckHook check, GucShowHook show)
+{
+	DefineCustomStringVariable(name, text, NULL, variable, value, context,
+							   flags, check, NULL, show);
+}
+
+static void
+define_int(const char *name, const char *text, int *variable, int value,
+		   int min, int max, GucContext context, int flags)
+{
+	DefineCustomIntVariable(name, text, NULL, variable, value, min, max,
+							context, flags, NULL, NULL, NULL);
+}
+
+void
+settings_define(void)
+{
+	define_int("multisite.barrier_timeout",
+			   "Longest time that commits wait for a consistency point.",
+			   &multisite_barrier_timeout, 5000, 10, INT_MAX,
+			   PGC_SIGHUP, GUC_UNIT_MS);
+	define_string("multisite.brokers",
+				  "Kafka brokers to begin with, as host:port,host:port.",
+				  &multisite_brokers, "", PGC_SIGHUP, 0, check_brokers, NULL);
+	define_string("multisite.cluster_name",
+				  "Name of the replicated cluster, the same at all its sites; empty turns the extension off.",
+				  &multisite_cluster_name, "", PGC_POSTMASTER, 0,
+				  check_name_part, NULL);
+	define_string("multisite.compression",
+				  "How WAL is compressed on its way: none, lz4, zstd, gzip or snappy.",
+				  &multisite_compression, "lz4", PGC_SIGHUP, 0,
+				  check_compression, NULL);
+	define_int("multisite.consistency_point_interval",
+			   "Time between automatic consistency points; 0 turns them off.",
+			   &multisite_consistency_point_interval, 0, 0, INT_MAX,
+			   PGC_SIGHUP, GUC_UNIT_MS);
+	define_string("multisite.database",
+				  "Database of the coordinator that holds the registry of segments.",
+				  &multisite_database, "postgres", PGC_POSTMASTER, 0, NULL, NULL);
+	DefineCustomEnumVariable("multisite.durability",
+							 "What a synchronous commit waits for: Kafka, or the remote sites' disks.",
+							 NULL, &multisite_durability, DURABILITY_KAFKA,
+							 durability_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	define_string("multisite.kafka_options",
+				  "More librdkafka settings, as name=value;name=value (TLS, SASL).",
+				  &multisite_kafka_options, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+				  check_kafka_options, show_kafka_options);
+	define_string("multisite.local_conninfo",
+				  "How the publisher reaches its own server; empty means its first Unix socket.",
+				  &multisite_local_conninfo, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+				  NULL, show_local_conninfo);
+	DefineCustomBoolVariable("multisite.publish",
+							 "Publish this server's WAL to Kafka.",
+							 NULL, &multisite_publish, false, PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+	define_int("multisite.publisher_memory",
+			   "Most WAL that a publisher holds while Kafka has not acknowledged it.",
+			   &multisite_publisher_memory, 64 * 1024, 4 * 1024, 2 * 1024 * 1024 - 1,
+			   PGC_SIGHUP, GUC_UNIT_KB);
+	define_int("multisite.replication_factor",
+			   "Copies that Kafka keeps of each topic that the extension creates.",
+			   &multisite_replication_factor, 3, 1, 32767, PGC_SIGHUP, 0);
+	define_int("multisite.segment_id",
+			   "Which segment of its cluster this server is; the coordinator is -1.",
+			   &multisite_segment_id, COORDINATOR_ID, COORDINATOR_ID,
+			   INT_MAX, PGC_POSTMASTER, 0);
+	define_string("multisite.site_name",
+				  "Name of the site that this server stands at.",
+				  &multisite_site_name, "main", PGC_POSTMASTER, 0,
+				  check_site_name, NULL);
+	define_string("multisite.source_site",
+				  "Name of the site that this server follows while it is a standby.",
+				  &multisite_source_site, "", PGC_SIGHUP, 0, check_name_part, NULL);
+
+	MarkGUCPrefixReserved("multisite");
+}
+
+char *
+topic_wal(const char *site, int segment)
+{
+	return psprintf("%s.%s.wal.%d", multisite_cluster_name, site, segment);
+}
+
+char *
+topic_points(const char *site)
+{
+	return psprintf("%s.%s.points", multisite_cluster_name, site);
+}
+
+char *
+topic_status(const char *site, const char *remote)
+{
+	return psprintf("%s.%s.%s.status", multisite_cluster_name, site, remote);
+}
+
+char *
+topic_release(const char *site, const char *remote)
+{
+	return psprintf("%s.%s.%s.release", multisite_cluster_name, site, remote);
+}

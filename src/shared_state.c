@@ -1,0 +1,362 @@
+/*-------------------------------------------------------------------------
+ *
+ * shared_state.c
+ *	  What workers and sessions share.  See shared_state.h.
+ *
+ * All of it can be rebuilt: from Kafka, from our files, or by asking again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/shmem.h"
+#include "utils/timestamp.h"
+
+#include "barrier.h"
+#include "compat.h"
+#include "history.h"
+#include "shared_state.h"
+
+MultisiteShared *multisite_shared = NULL;
+
+Size
+shared_state_size(void)
+{
+	return MAXALIGN(sizeof(MultisiteShared)) + history_shmem_size() + barrier_shmem_size();
+}
+
+/* shmem_startup_hook calls this in every process that attaches. */
+void
+shared_state_init(void)
+{
+	bool		found;
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	multisite_shared = ShmemInitStruct("multisite_repl", sizeof(MultisiteShared), &found);
+	if (!found)
+	{
+		memset(multisite_shared, 0, sizeof(MultisiteShared));
+		multisite_shared->lock = &(GetNamedLWLockTranche("multisite_repl"))->lock;
+		ConditionVariableInit(&multisite_shared->changed);
+		pg_atomic_init_u64(&multisite_shared->release_base, 0);
+		pg_atomic_init_u64(&multisite_shared->released_lsn, 0);
+		pg_atomic_init_u64(&multisite_shared->startup_waits, 0);
+		for (int i = 0; i < NUM_WORKERS; i++)
+			strlcpy(multisite_shared->workers[i].reason, "not started yet", REASON_SIZE);
+	}
+	history_shmem_init();
+	barrier_shmem_init();
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+require_preload(void)
+{
+	if (multisite_shared == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("multisite_repl is not loaded"),
+				 errdetail("It needs shared memory and background workers from server start on."),
+				 errhint("Add multisite_repl to shared_preload_libraries and restart the server.")));
+}
+
+const char *
+worker_kind_name(WorkerKind kind)
+{
+	switch (kind)
+	{
+		case WORKER_PUBLISHER:
+			return "publisher";
+		case WORKER_RECEIVER:
+			return "receiver";
+		case WORKER_ORCHESTRATOR:
+			return "orchestrator";
+		case WORKER_POINTS:
+			return "points";
+	}
+	return "unknown";
+}
+
+const char *
+worker_state_name(WorkerState state)
+{
+	switch (state)
+	{
+		case WORKER_STOPPED:
+			return "stopped";
+		case WORKER_DISABLED:
+			return "disabled";
+		case WORKER_STARTING:
+			return "starting";
+		case WORKER_CONNECTING:
+			return "connecting";
+		case WORKER_POSITIONING:
+			return "positioning";
+		case WORKER_WAITING:
+			return "waiting";
+		case WORKER_RUNNING:
+			return "running";
+		case WORKER_BLOCKED:
+			return "blocked";
+		case WORKER_PAUSED:
+			return "paused";
+		case WORKER_PROMOTING:
+			return "promoting";
+		case WORKER_PROMOTED:
+			return "promoted";
+		case WORKER_FAILED:
+			return "failed";
+	}
+	return "unknown";
+}
+
+/* Tell everyone who waits for something to look again. */
+void
+shared_changed(void)
+{
+	ConditionVariableBroadcast(&multisite_shared->changed);
+}
+
+/* ------------------------------------------------------------------------
+ * Requests
+ * ------------------------------------------------------------------------
+ */
+
+static void
+worker_not_running(WorkerKind worker)
+{
+	char		reason[REASON_SIZE];
+
+	LWLockAcquire(multisite_shared->lock, LW_SHARED);
+	strlcpy(reason, multisite_shared->workers[worker].reason, REASON_SIZE);
+	LWLockRelease(multisite_shared->lock);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the %s worker does not run on this server", worker_kind_name(worker)),
+			 reason[0] ? errdetail("Its state: %s.", reason) : 0,
+			 errhint("See multisite_status.")));
+}
+
+/*
+ * The worker may be between two attempts, because Kafka is away, say: the
+ * request waits with it, but its caller should not wait without a reason.
+ */
+static void
+worker_cannot_serve(WorkerKind worker, long timeout_ms)
+{
+	char		reason[REASON_SIZE];
+	WorkerState state;
+
+	LWLockAcquire(multisite_shared->lock, LW_SHARED);
+	strlcpy(reason, multisite_shared->workers[worker].reason, REASON_SIZE);
+	state = multisite_shared->workers[worker].state;
+	LWLockRelease(multisite_shared->lock);
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("no answer from the %s worker in %ld ms", worker_kind_name(worker), timeout_ms),
+			 errdetail("Its state is \"%s\": %s.", worker_state_name(state), reason)));
+}
+
+void
+request_call(WorkerKind worker, RequestAction action, const char *name, long timeout_ms,
+			 void (*progress) (void *), void *arg, char *result)
+{
+	Request    *request = &multisite_shared->requests[worker];
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	uint64		ticket = 0;
+
+	ConditionVariablePrepareToSleep(&multisite_shared->changed);
+	for (;;)
+	{
+		Request		done;
+		long		left;
+
+		LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+		if (multisite_shared->workers[worker].pid == 0)
+		{
+			/* it would be started within a second, if it is to run here at all */
+			if (ticket != 0 && request->ticket == ticket)
+				request->state = REQUEST_NONE;
+			LWLockRelease(multisite_shared->lock);
+			ConditionVariableCancelSleep();
+			worker_not_running(worker);
+		}
+		if (ticket == 0 && request->state == REQUEST_NONE)
+		{
+			memset(request, 0, sizeof(*request));
+			request->state = REQUEST_QUEUED;
+			request->ticket = ticket = ++multisite_shared->next_ticket;
+			request->action = action;
+			request->has_name = name != NULL;
+			strlcpy(request->name, name ? name : "", WIRE_NAME_SIZE);
+			SetLatch(multisite_shared->workers[worker].latch);
+		}
+		done = *request;
+		if (ticket != 0 && done.ticket == ticket &&
+			(done.state == REQUEST_DONE || done.state == REQUEST_ERROR))
+			request->state = REQUEST_NONE;	/* free for the next caller */
+		LWLockRelease(multisite_shared->lock);
+
+		if (ticket != 0 && done.ticket != ticket)
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("the request to the %s worker was lost", worker_kind_name(worker)),
+					 errhint("Look in multisite_consistency_points and multisite_status for its outcome.")));
+		if (progress)
+			progress(arg);
+		if (ticket != 0 && done.state == REQUEST_DONE)
+		{
+			ConditionVariableCancelSleep();
+			shared_changed();
+			strlcpy(result, done.result, WIRE_NAME_SIZE);
+			return;
+		}
+		if (ticket != 0 && done.state == REQUEST_ERROR)
+		{
+			ConditionVariableCancelSleep();
+			shared_changed();
+			ereport(ERROR,
+					(errcode(done.sqlerrcode),
+					 errmsg("%s", done.message),
+					 done.detail[0] ? errdetail("%s", done.detail) : 0,
+					 done.hint[0] ? errhint("%s", done.hint) : 0));
+		}
+
+		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		if (left <= 0)
+		{
+			/* one that has begun goes on; its outcome shows in the views */
+			LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+			if (ticket != 0 && request->ticket == ticket && request->state == REQUEST_QUEUED)
+				request->state = REQUEST_NONE;
+			LWLockRelease(multisite_shared->lock);
+			ConditionVariableCancelSleep();
+			worker_cannot_serve(worker, timeout_ms);
+		}
+		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left, WAIT_EVENT_MULTISITE);
+	}
+}
+
+/*
+ * Takes the queued request, if there is one.  A request whose caller has gone
+ * (cancel, lost connection) is carried out all the same: it was asked for.
+ */
+bool
+request_take(WorkerKind worker, Request *request)
+{
+	Request    *shared = &multisite_shared->requests[worker];
+	bool		found;
+
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	found = shared->state == REQUEST_QUEUED;
+	if (found)
+	{
+		shared->state = REQUEST_RUNNING;
+		*request = *shared;
+	}
+	LWLockRelease(multisite_shared->lock);
+	return found;
+}
+
+void
+request_done(WorkerKind worker, const char *result)
+{
+	Request    *request = &multisite_shared->requests[worker];
+
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	if (request->state == REQUEST_RUNNING)
+	{
+		request->state = REQUEST_DONE;
+		strlcpy(request->result, result, WIRE_NAME_SIZE);
+	}
+	LWLockRelease(multisite_shared->lock);
+	shared_changed();
+}
+
+void
+request_failed(WorkerKind worker, const ErrorData *edata)
+{
+	Request    *request = &multisite_shared->requests[worker];
+
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	if (request->state == REQUEST_RUNNING)
+	{
+		request->state = REQUEST_ERROR;
+		request->sqlerrcode = edata->sqlerrcode;
+		strlcpy(request->message, edata->message ? edata->message : "unknown error", ERROR_TEXT_SIZE);
+		strlcpy(request->detail, edata->detail ? edata->detail : "", ERROR_TEXT_SIZE);
+		strlcpy(request->hint, edata->hint ? edata->hint : "", ERROR_TEXT_SIZE);
+	}
+	LWLockRelease(multisite_shared->lock);
+	shared_changed();
+}
+
+/* ------------------------------------------------------------------------
+ * Segments of remote sites
+ * ------------------------------------------------------------------------
+ */
+
+void
+segment_heard(const char *site, int32 segment, const WireStatus *status)
+{
+	SegmentEntry *entry = NULL;
+
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < multisite_shared->nsegments; i++)
+	{
+		SegmentEntry *e = &multisite_shared->segments[i];
+
+		if (e->segment == segment && strcmp(e->site, site) == 0)
+			entry = e;
+	}
+	if (entry == NULL && multisite_shared->nsegments < MAX_SEGMENT_ENTRIES)
+	{
+		entry = &multisite_shared->segments[multisite_shared->nsegments++];
+		strlcpy(entry->site, site, NAMEDATALEN);
+		entry->segment = segment;
+	}
+	if (entry != NULL)
+	{
+		entry->heard = true;
+		entry->heard_at = GetCurrentTimestamp();
+		entry->status = *status;
+	}
+	LWLockRelease(multisite_shared->lock);
+	shared_changed();
+}
+
+static int
+compare_entries(const void *a, const void *b)
+{
+	const SegmentEntry *x = a;
+	const SegmentEntry *y = b;
+	int			c = strcmp(x->site, y->site);
+
+	if (c != 0)
+		return c;
+	return x->segment < y->segment ? -1 : x->segment > y->segment;
+}
+
+/*
+ * A palloc'd copy of what is known of a site's segments (of all sites, if
+ * site is NULL), in ascending order of site and segment.
+ */
+int
+segments_snapshot(const char *site, SegmentEntry **entries)
+{
+	int			n = 0;
+
+	LWLockAcquire(multisite_shared->lock, LW_SHARED);
+	*entries = palloc(sizeof(SegmentEntry) * Max(multisite_shared->nsegments, 1));
+	for (int i = 0; i < multisite_shared->nsegments; i++)
+	{
+		SegmentEntry *e = &multisite_shared->segments[i];
+
+		if (site == NULL || strcmp(e->site, site) == 0)
+			(*entries)[n++] = *e;
+	}
+	LWLockRelease(multisite_shared->lock);
+	qsort(*entries, n, sizeof(SegmentEntry), compare_entries);
+	return n;
+}

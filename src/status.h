@@ -1,0 +1,16 @@
+/*-------------------------------------------------------------------------
+ *
+ * status.h
+ *	  The views' functions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MULTISITE_STATUS_H
+#define MULTISITE_STATUS_H
+
+#include "utils/timestamp.h"
+
+/* An interval as milliseconds; ERROR if it is negative. */
+extern long interval_milliseconds(const Interval *interval);
+
+#endif							/* MULTISITE_STATUS_H */

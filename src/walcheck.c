@@ -1,0 +1,135 @@
+/*-------------------------------------------------------------------------
+ *
+ * walcheck.c
+ *	  Reads WAL to see that it is a valid chain of records.
+ *
+ * The server's own XLogReader does the work: it checks each record's CRC, its
+ * back link, and the headers of the pages.  We only tell it how far there is
+ * WAL, so that an incomplete record at the end is told from a broken one.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/rmgr.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogreader.h"
+#include "catalog/pg_control.h"
+#include "miscadmin.h"
+
+#include "compat.h"
+#include "walcheck.h"
+
+struct WalCheck
+{
+	XLogReaderState *reader;
+	XLogRecPtr	valid_end;		/* end of the last record read */
+	XLogRecPtr	available;
+	bool		out_of_wal;		/* the last failure was for want of bytes */
+	bool		at_record;		/* the reader stands at valid_end */
+	WalRead		read;
+	RestorePointSeen seen;
+	void	   *arg;
+};
+
+/* XLogReaderRoutine.page_read; see access/xlogreader.h for the contract */
+static int
+walcheck_page_read(XLogReaderState *reader, XLogRecPtr page, int reqLen,
+				   XLogRecPtr targetRecPtr, char *buf)
+{
+	WalCheck   *check = reader->private_data;
+	int			len;
+
+	if (page + reqLen > check->available)
+	{
+		check->out_of_wal = true;
+		return -1;
+	}
+	len = Min(XLOG_BLCKSZ, check->available - page);
+	if (!check->read(check->arg, page, buf, len))
+	{
+		check->out_of_wal = true;
+		return -1;
+	}
+	return len;
+}
+
+WalCheck *
+walcheck_begin(XLogRecPtr start, WalRead read, RestorePointSeen seen, void *arg)
+{
+	WalCheck   *check = palloc0(sizeof(WalCheck));
+
+	check->valid_end = start;
+	check->read = read;
+	check->seen = seen;
+	check->arg = arg;
+	check->reader = XLogReaderAllocate(wal_segment_size, NULL,
+									   XL_ROUTINE(.page_read = walcheck_page_read),
+									   check);
+	if (check->reader == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory"),
+				 errdetail("Failed while allocating a WAL reading processor.")));
+	return check;
+}
+
+void
+walcheck_end(WalCheck *check)
+{
+	XLogReaderFree(check->reader);
+	pfree(check);
+}
+
+/* A record that would begin at a page's start begins behind its header. */
+static XLogRecPtr
+record_start(XLogRecPtr lsn)
+{
+	if (lsn % wal_segment_size == 0)
+		return lsn + SizeOfXLogLongPHD;
+	if (lsn % XLOG_BLCKSZ == 0)
+		return lsn + SizeOfXLogShortPHD;
+	return lsn;
+}
+
+XLogRecPtr
+walcheck_advance(WalCheck *check, XLogRecPtr available, char **problem)
+{
+	*problem = NULL;
+	check->available = available;
+	while (check->valid_end < available)
+	{
+		XLogRecord *record;
+		char	   *errormsg;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!check->at_record)
+		{
+			XLogBeginRead(check->reader, record_start(check->valid_end));
+			check->at_record = true;
+		}
+		check->out_of_wal = false;
+		record = XLogReadRecord(check->reader, &errormsg);
+		if (record == NULL)
+		{
+			check->at_record = false;
+			if (!check->out_of_wal)
+				*problem = pstrdup(errormsg ? errormsg : "unknown error");
+			break;
+		}
+		check->valid_end = check->reader->EndRecPtr;
+
+		if (check->seen && XLogRecGetRmid(check->reader) == RM_XLOG_ID &&
+			(XLogRecGetInfo(check->reader) & ~XLR_INFO_MASK) == XLOG_RESTORE_POINT &&
+			XLogRecGetDataLen(check->reader) >= sizeof(xl_restore_point))
+		{
+			xl_restore_point point;
+
+			memcpy(&point, XLogRecGetData(check->reader), sizeof(point));
+			point.rp_name[MAXFNAMELEN - 1] = '\0';
+			check->seen(check->arg, point.rp_name, point.rp_time, check->valid_end);
+		}
+	}
+	return check->valid_end;
+}

@@ -1,0 +1,322 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  The frame that all background workers share.  See worker.h.
+ *
+ * A worker makes attempts at its work.  An ERROR ends an attempt: everything
+ * that it held is given back, the error is shown in multisite_status and
+ * logged, once, however often it repeats, and after a pause that doubles up
+ * to half a minute the next attempt begins from nothing.  That is a restart
+ * of the process in all but the process, whose exit the postmaster would log
+ * each time.  SIGTERM ends it, a reload or a request ends the pause.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "replication/slot.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "settings.h"
+#include "worker.h"
+
+#define FIRST_PAUSE_MS		1000
+#define LONGEST_PAUSE_MS	30000
+
+static const WorkerRoutine *my_routine = NULL;
+static uint64 my_generation;
+static bool reloaded = false;
+
+static WaitEventSet *wait_set = NULL;
+static int	wait_set_nsockets;
+static pgsocket wait_set_sockets[4];
+
+WorkerKind
+worker_self(void)
+{
+	return my_routine->kind;
+}
+
+WorkerSlot *
+worker_slot(void)
+{
+	return &multisite_shared->workers[my_routine->kind];
+}
+
+/* Runs at the process's end, unless our successor is there already. */
+static void
+leave_slot(int code, Datum arg)
+{
+	WorkerSlot *slot = worker_slot();
+
+	my_routine->release();
+
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	if (slot->generation == my_generation)
+	{
+		slot->pid = 0;
+		slot->latch = NULL;
+		if (slot->state != WORKER_PROMOTED && slot->state != WORKER_STOPPED)
+		{
+			slot->state = WORKER_STOPPED;
+			strlcpy(slot->reason, "the process has ended", REASON_SIZE);
+		}
+	}
+	LWLockRelease(multisite_shared->lock);
+	shared_changed();
+}
+
+static void
+take_slot(void)
+{
+	WorkerSlot *slot = worker_slot();
+	Request    *request = &multisite_shared->requests[my_routine->kind];
+
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	my_generation = ++slot->generation;
+	slot->pid = MyProcPid;
+	slot->latch = MyLatch;
+	slot->state = WORKER_STARTING;
+	slot->state_since = GetCurrentTimestamp();
+	slot->reason[0] = '\0';
+	slot->bytes = slot->messages = slot->rate = 0;
+	if (request->state == REQUEST_RUNNING)
+	{
+		/* our predecessor was killed in the middle of it */
+		request->state = REQUEST_ERROR;
+		request->sqlerrcode = ERRCODE_CRASH_SHUTDOWN;
+		strlcpy(request->message, "the worker that carried out this request has died", ERROR_TEXT_SIZE);
+	}
+	LWLockRelease(multisite_shared->lock);
+	before_shmem_exit(leave_slot, (Datum) 0);
+	shared_changed();
+}
+
+void
+worker_set_state(WorkerState state, const char *fmt,...)
+{
+	WorkerSlot *slot = worker_slot();
+	char		reason[REASON_SIZE];
+	va_list		args;
+
+	va_start(args, fmt);
+	vsnprintf(reason, sizeof(reason), fmt, args);
+	va_end(args);
+
+	/* only this process writes these fields, so it may look without the lock */
+	if (slot->state == state && strcmp(slot->reason, reason) == 0)
+		return;
+
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	if (slot->state != state)
+		slot->state_since = GetCurrentTimestamp();
+	slot->state = state;
+	strlcpy(slot->reason, reason, REASON_SIZE);
+	LWLockRelease(multisite_shared->lock);
+	shared_changed();
+	pgstat_report_activity(STATE_RUNNING, reason);
+}
+
+void
+worker_is_well(void)
+{
+	WorkerSlot *slot = worker_slot();
+	TimestampTz since = slot->failing_since;
+
+	if (since == 0)
+		return;
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	slot->failing_since = 0;
+	slot->logged_error[0] = '\0';
+	LWLockRelease(multisite_shared->lock);
+	ereport(LOG,
+			(errmsg("multisite %s works again", worker_kind_name(my_routine->kind)),
+			 errdetail("It had failed since %s.", timestamptz_to_str(since))));
+}
+
+void
+worker_wait(int nsockets, const pgsocket *sockets, long timeout_ms)
+{
+	WaitEvent	events[8];
+	int			n;
+
+	Assert(nsockets <= lengthof(wait_set_sockets));
+	if (wait_set == NULL || nsockets != wait_set_nsockets ||
+		memcmp(sockets, wait_set_sockets, nsockets * sizeof(pgsocket)) != 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		if (wait_set)
+			FreeWaitEventSet(wait_set);
+		wait_set = CreateWaitEventSet_compat(lengthof(events));
+		AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+		for (int i = 0; i < nsockets; i++)
+		{
+			AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, sockets[i], NULL, NULL);
+			wait_set_sockets[i] = sockets[i];
+		}
+		wait_set_nsockets = nsockets;
+		MemoryContextSwitchTo(old);
+	}
+
+	n = WaitEventSetWait(wait_set, timeout_ms, events, lengthof(events), WAIT_EVENT_MULTISITE);
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].events & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+	}
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+		reloaded = true;
+	}
+}
+
+/* The sockets in the set are about to be closed. */
+static void
+forget_wait_set(void)
+{
+	if (wait_set)
+		FreeWaitEventSet(wait_set);
+	wait_set = NULL;
+}
+
+bool
+worker_reloaded(void)
+{
+	bool		result = reloaded;
+
+	reloaded = false;
+	return result;
+}
+
+void
+worker_disabled(const char *reason)
+{
+	worker_set_state(WORKER_DISABLED, "%s", reason);
+	while (!worker_reloaded())
+		worker_wait(0, NULL, -1);
+}
+
+/* Shows and, unless it repeats the last one, logs the error at hand. */
+static void
+report_error(ErrorData *edata)
+{
+	WorkerSlot *slot = worker_slot();
+	const char *message = edata->message ? edata->message : "unknown error";
+	bool		is_new;
+
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	is_new = strncmp(slot->logged_error, message, ERROR_TEXT_SIZE - 1) != 0;
+	strlcpy(slot->logged_error, message, ERROR_TEXT_SIZE);
+	if (edata->detail)
+		snprintf(slot->last_error, ERROR_TEXT_SIZE, "%s (%s)", message, edata->detail);
+	else
+		strlcpy(slot->last_error, message, ERROR_TEXT_SIZE);
+	slot->last_error_at = GetCurrentTimestamp();
+	if (slot->failing_since == 0)
+		slot->failing_since = slot->last_error_at;
+	LWLockRelease(multisite_shared->lock);
+
+	worker_set_state(WORKER_FAILED, "%s", slot->last_error);
+	if (is_new)
+	{
+		/* as it is, but at a level that does not end the process */
+		ereport(LOG,
+				(errcode(edata->sqlerrcode),
+				 errmsg("multisite %s failed: %s", worker_kind_name(my_routine->kind), message),
+				 edata->detail ? errdetail("%s", edata->detail) : 0,
+				 edata->hint ? errhint("%s", edata->hint) : 0,
+				 errcontext("attempts go on, and are not logged while they fail in the same way")));
+	}
+}
+
+/* Gives back whatever an attempt may hold when an ERROR ends it. */
+static void
+give_all_back(void)
+{
+	LWLockReleaseAll();
+	ConditionVariableCancelSleep();
+	pgstat_report_wait_end();
+	AbortOutOfAnyTransaction();
+	if (MyReplicationSlot)
+		ReplicationSlotRelease();
+	my_routine->release();
+	forget_wait_set();
+}
+
+void
+worker_main(const WorkerRoutine *routine)
+{
+	MemoryContext context;
+	volatile long pause = FIRST_PAUSE_MS;
+
+	my_routine = routine;
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	if (routine->database)
+		BackgroundWorkerInitializeConnection(multisite_database, NULL, 0);
+	take_slot();
+
+	context = AllocSetContextCreate(TopMemoryContext, "multisite worker", ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		AttemptEnd	end = ATTEMPT_AGAIN;
+		bool		failed = false;
+
+		MemoryContextSwitchTo(context);
+		PG_TRY();
+		{
+			end = routine->attempt();
+			routine->release();
+			forget_wait_set();
+		}
+		PG_CATCH();
+		{
+			ErrorData  *edata;
+
+			HOLD_INTERRUPTS();
+			MemoryContextSwitchTo(context);
+			edata = CopyErrorData();
+			FlushErrorState();
+			give_all_back();
+			MemoryContextSwitchTo(context);
+			if (worker_slot()->failing_since == 0)
+				pause = FIRST_PAUSE_MS;
+			report_error(edata);
+			request_failed(routine->kind, edata);
+			RESUME_INTERRUPTS();
+			failed = true;
+		}
+		PG_END_TRY();
+		MemoryContextSwitchTo(TopMemoryContext);
+		MemoryContextReset(context);
+
+		if (failed)
+		{
+			/* whatever wakes us is a reason to try at once */
+			worker_wait(0, NULL, pause);
+			pause = Min(pause * 2, LONGEST_PAUSE_MS);
+		}
+		else if (end == ATTEMPT_FINISHED)
+			proc_exit(0);		/* exit code 0: the postmaster lets it rest */
+	}
+}

@@ -1,0 +1,60 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.h
+ *	  The frame that all background workers share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MULTISITE_WORKER_H
+#define MULTISITE_WORKER_H
+
+#include "shared_state.h"
+
+/*
+ * A worker's work is a sequence of attempts.  attempt() runs until it throws
+ * an ERROR, or returns because a setting changed or because the worker's job
+ * is done.  release() frees what attempt() holds outside of memory contexts
+ * (Kafka handles, connections); it is called after each attempt and at
+ * process exit, and must not throw.
+ */
+typedef enum AttemptEnd
+{
+	ATTEMPT_AGAIN,				/* settings changed: begin anew at once */
+	ATTEMPT_FINISHED			/* the worker ends, for good */
+} AttemptEnd;
+
+typedef struct WorkerRoutine
+{
+	WorkerKind	kind;
+	bool		database;		/* does it need a connection to a database? */
+	AttemptEnd	(*attempt) (void);
+	void		(*release) (void);
+} WorkerRoutine;
+
+extern void worker_main(const WorkerRoutine *routine);
+extern WorkerKind worker_self(void);
+extern WorkerSlot *worker_slot(void);
+
+/* Shows what the worker does, and in words what it waits for. */
+extern void worker_set_state(WorkerState state, const char *fmt,...) pg_attribute_printf(2, 3);
+
+/* The work goes well: ends a series of failures, and says so once. */
+extern void worker_is_well(void);
+
+/*
+ * Waits for the latch, for one of the sockets to become readable, or for the
+ * timeout (milliseconds, -1 for none).  Takes care of interrupts and reloads.
+ * The caller then looks at everything that may have happened.
+ */
+extern void worker_wait(int nsockets, const pgsocket *sockets, long timeout_ms);
+
+/* True once after a reload of postgresql.conf. */
+extern bool worker_reloaded(void);
+
+/*
+ * Waits, in state WORKER_DISABLED, until a reload of postgresql.conf.  reason
+ * says which setting keeps the worker from its work.
+ */
+extern void worker_disabled(const char *reason);
+
+#endif							/* MULTISITE_WORKER_H */
