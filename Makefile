@@ -41,6 +41,14 @@ PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-s
 SHLIB_LINK_INTERNAL = $(libpq)
 SHLIB_LINK = $(shell $(PKG_CONFIG) --libs rdkafka)
 
+# bitcode is for inlining SQL operators, of which there are none here
+override with_llvm = no
+
+# a server that was built with gcc passes gcc's flags on to clang
+ifneq (,$(findstring clang,$(CC)))
+PG_CFLAGS += -Wno-ignored-attributes -Wno-unknown-warning-option -Wno-ignored-optimization-argument
+endif
+
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)

@@ -41,13 +41,19 @@ begins_with(const char *text, const char *start)
 static bool
 is_about_released_end(const char *message)
 {
-	XLogRecPtr	end = pg_atomic_read_u64(&multisite_shared->released_lsn);
-	char		text[32];
+	XLogRecPtr	ends[2];
 
-	if (end == 0)
-		return false;
-	snprintf(text, sizeof(text), "%X/%X", LSN_FORMAT_ARGS(end));
-	return strstr(message, text) != NULL;
+	ends[0] = pg_atomic_read_u64(&multisite_shared->released_lsn);
+	ends[1] = pg_atomic_read_u64(&multisite_shared->released_before);
+	for (int i = 0; i < lengthof(ends); i++)
+	{
+		char		text[32];
+
+		snprintf(text, sizeof(text), "%X/%X", LSN_FORMAT_ARGS(ends[i]));
+		if (ends[i] != 0 && strstr(message, text) != NULL)
+			return true;
+	}
+	return false;
 }
 
 static bool

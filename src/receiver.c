@@ -790,8 +790,9 @@ release_decided(void)
 	check_standby_settings();
 	if (!history_by_id(target, &point) || point.passed)
 		return;
-	staging_release(target, point.lsn);
+	pg_atomic_write_u64(&multisite_shared->released_before, staging->released_lsn);
 	pg_atomic_write_u64(&multisite_shared->released_lsn, point.lsn);
+	staging_release(target, point.lsn);
 	for (int i = 0; i < nseen; i++)
 	{
 		if (seen[i].end > point.lsn)
