@@ -318,7 +318,7 @@ kafka_open_producer(size_t memory, KafkaDelivered delivered, void *arg)
 }
 
 KafkaHandle *
-kafka_open_consumer(void)
+kafka_open_consumer(ConsumerUse use)
 {
 	rd_kafka_conf_t *conf = common_conf("consumer");
 
@@ -329,7 +329,8 @@ kafka_open_consumer(void)
 	conf_set(conf, "auto.offset.reset", "error");
 	conf_set(conf, "allow.auto.create.topics", "false");
 	conf_set(conf, "queued.max.messages.kbytes", "32768");
-	conf_set(conf, "fetch.wait.max.ms", "500");
+	/* a fetch that waits at the end of a topic delays the one after a jump */
+	conf_set(conf, "fetch.wait.max.ms", use == CONSUMER_LOOKS_UP ? "5" : "500");
 	conf_set(conf, "fetch.error.backoff.ms", "100");
 	return open_handle(RD_KAFKA_CONSUMER, conf);
 }
@@ -724,9 +725,11 @@ kafka_topic_exists(KafkaHandle *kafka, const char *topic)
 int
 kafka_list_topics(KafkaHandle *kafka, const char *prefix, const char *suffix, char ***names)
 {
-	const rd_kafka_metadata_t *metadata = fetch_metadata(kafka);
+	const rd_kafka_metadata_t *metadata;
 	int			n = 0;
 
+	if (rd_kafka_metadata(kafka->rk, 1, NULL, &metadata, CALL_TIMEOUT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return -1;
 	*names = palloc(sizeof(char *) * Max(metadata->topic_cnt, 1));
 	for (int i = 0; i < metadata->topic_cnt; i++)
 	{

@@ -50,7 +50,14 @@ extern char *kafka_settings_fingerprint(void);
 
 /* memory is the most that may wait in the producer's queue, in bytes */
 extern KafkaHandle *kafka_open_producer(size_t memory, KafkaDelivered delivered, void *arg);
-extern KafkaHandle *kafka_open_consumer(void);
+
+typedef enum ConsumerUse
+{
+	CONSUMER_FOLLOWS,			/* waits for new messages */
+	CONSUMER_LOOKS_UP			/* kafka_read_at(): answers at once */
+} ConsumerUse;
+
+extern KafkaHandle *kafka_open_consumer(ConsumerUse use);
 extern void kafka_close(KafkaHandle *kafka);
 
 extern pgsocket kafka_socket(KafkaHandle *kafka);
@@ -84,7 +91,10 @@ extern void kafka_flush(KafkaHandle *kafka, long timeout_ms);
 extern void kafka_ensure_topic(KafkaHandle *kafka, const char *topic, TopicUse use);
 extern bool kafka_topic_exists(KafkaHandle *kafka, const char *topic);
 
-/* Topics whose names begin and end so; palloc'd names. */
+/*
+ * Topics whose names begin and end so; palloc'd names.  Returns -1, after a
+ * second at most, if Kafka does not answer.
+ */
 extern int	kafka_list_topics(KafkaHandle *kafka, const char *prefix, const char *suffix,
 							  char ***names);
 

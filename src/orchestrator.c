@@ -580,14 +580,23 @@ drive_promotion(void)
  * ------------------------------------------------------------------------
  */
 
+/* The smallest of a figure over the segments of the newest point. */
 static uint64
 least(size_t field)
 {
+	const PointNeeds *needs = &points[npoints - 1].needs;
 	uint64		result = PG_UINT64_MAX;
+	int			k = 0;
 
-	for (int i = 0; i < nknown; i++)
-		result = Min(result, *(const uint64 *) ((const char *) &known[i].status + field));
-	return nknown > 0 ? result : 0;
+	for (uint32 i = 0; i < needs->nsegments; i++)
+	{
+		while (k < nknown && known[k].segment < needs->entries[i].segment)
+			k++;
+		if (k == nknown || known[k].segment != needs->entries[i].segment)
+			return 0;
+		result = Min(result, *(const uint64 *) ((const char *) &known[k].status + field));
+	}
+	return result;
 }
 
 static void
@@ -595,6 +604,8 @@ note_progress(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
+	if (npoints == 0)
+		return;
 	history_reached(least(offsetof(WireStatus, staged_point)), POINT_STAGED, now);
 	history_reached(least(offsetof(WireStatus, applied_point)), POINT_APPLIED, now);
 }
@@ -612,7 +623,7 @@ open_topics(void)
 	points_topic = topic_points(multisite_source_site);
 	release_topic = topic_release(multisite_source_site, multisite_site_name);
 	producer = kafka_open_producer(1024 * 1024, NULL, NULL);
-	consumer = kafka_open_consumer();
+	consumer = kafka_open_consumer(CONSUMER_FOLLOWS);
 	kafka_ensure_topic(producer, status_topic, TOPIC_STATUS);
 	kafka_ensure_topic(producer, release_topic, TOPIC_PIPE);
 	while (!kafka_topic_exists(consumer, points_topic))

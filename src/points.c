@@ -47,7 +47,7 @@
 
 #define RESERVED_PREFIX		"multisite_"
 #define PUBLISH_TIMEOUT_MS	30000
-#define REMOTE_LIST_MS		10000
+#define REMOTE_LIST_MS		5000
 #define MAX_REMOTES			16
 
 static KafkaHandle *producer;
@@ -178,7 +178,12 @@ connect_segments(void)
 	load_segments();
 	is_new = palloc0(sizeof(bool) * Max(npeers, 1));
 	for (int i = 0; i < npeers; i++)
+	{
+		/* a server that ended has left its last words and an end of file */
+		if (peers[i].conn && (!PQconsumeInput(peers[i].conn) || !PQconsumeInput(peers[i].conn)))
+			peer_close(&peers[i]);
 		is_new[i] = peers[i].conn == NULL || PQstatus(peers[i].conn) == CONNECTION_BAD;
+	}
 	(void) peers_connect(peers, npeers, false, deadline);
 	require_all("be reached");
 	for (int i = 0; i < npeers; i++)
@@ -459,7 +464,7 @@ list_remotes(void)
 
 	remotes_listed_at = GetCurrentTimestamp();
 	n = Min(kafka_list_topics(consumer, prefix, ".status", &names), MAX_REMOTES);
-	if (n == nremotes)
+	if (n < 0 || n == nremotes)
 		return;
 	for (nremotes = 0; nremotes < n; nremotes++)
 	{
@@ -469,6 +474,17 @@ list_remotes(void)
 		kafka_watermarks(consumer, names[nremotes], &offsets[nremotes], &high);
 	}
 	kafka_assign(consumer, nremotes, assigned, offsets);
+}
+
+static bool
+is_member(int32 segment)
+{
+	for (int i = 0; i < npeers; i++)
+	{
+		if (peers[i].segment == segment)
+			return true;
+	}
+	return segment == COORDINATOR_ID;
 }
 
 /* Notes in the history how far the slowest segment of all remote sites is. */
@@ -481,15 +497,19 @@ note_progress(void)
 	uint64		released = PG_UINT64_MAX;
 	uint64		applied = PG_UINT64_MAX;
 	TimestampTz now = GetCurrentTimestamp();
+	int			heard = 0;
 
 	for (int i = 0; i < n; i++)
 	{
+		if (!is_member(entries[i].segment))
+			continue;			/* it has left the cluster */
+		heard++;
 		staged = Min(staged, entries[i].status.staged_point);
 		released = Min(released, entries[i].status.released_point);
 		applied = Min(applied, entries[i].status.applied_point);
 	}
 	pfree(entries);
-	if (n < npeers + 1)
+	if (heard < npeers + 1)
 		return;					/* not all have been heard of yet */
 	history_reached(staged, POINT_STAGED, now);
 	history_reached(released, POINT_RELEASED, now);
@@ -649,7 +669,7 @@ points_attempt(void)
 	history_load();
 	points_topic = topic_points(multisite_site_name);
 	producer = kafka_open_producer(8 * 1024 * 1024, manifest_delivered, NULL);
-	consumer = kafka_open_consumer();
+	consumer = kafka_open_consumer(CONSUMER_FOLLOWS);
 	kafka_ensure_topic(producer, points_topic, TOPIC_PIPE);
 	find_last_id();
 	last_commits = 0;

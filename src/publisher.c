@@ -48,7 +48,7 @@
 
 #define CONNECT_TIMEOUT_MS	10000
 #define STATUS_INTERVAL_MS	10000
-#define REMOTE_LIST_MS		30000
+#define REMOTE_LIST_MS		5000
 #define MAX_REMOTES			16
 
 /* Header of a walsender's 'w' message: type, start, end, time. */
@@ -65,6 +65,7 @@ typedef struct RemoteSite
 static Peer server = {.segment = 0};
 static KafkaHandle *producer;
 static KafkaHandle *status_consumer;
+static KafkaHandle *finder;		/* looks up single messages of the pipe */
 static char *pipe_topic;
 static char *fingerprint;
 
@@ -108,13 +109,20 @@ pipe_header(WireKind kind, XLogRecPtr lsn)
 	return header;
 }
 
+static void
+close_finder(void)
+{
+	kafka_close(finder);
+	finder = NULL;
+}
+
 static WireHeader
-read_pipe(KafkaHandle *consumer, int64 offset, KafkaMessage *message)
+read_pipe(int64 offset, KafkaMessage *message)
 {
 	WireHeader	header;
 	WireError	error;
 
-	kafka_read_at(consumer, pipe_topic, offset, message);
+	kafka_read_at(finder, pipe_topic, offset, message);
 	error = wire_decode_header(message->head, message->head_len,
 							   message->body, message->body_len, &header);
 	if (error == WIRE_OK && header.kind > WIRE_HISTORY)
@@ -134,7 +142,7 @@ read_pipe(KafkaHandle *consumer, int64 offset, KafkaMessage *message)
  * last epoch, found by binary search.
  */
 static bool
-read_last_claim(KafkaHandle *consumer, int64 low, int64 high, uint32 last_epoch,
+read_last_claim(int64 low, int64 high, uint32 last_epoch,
 				WireHeader *header, WireClaim *claim)
 {
 	KafkaMessage message;
@@ -143,12 +151,12 @@ read_last_claim(KafkaHandle *consumer, int64 low, int64 high, uint32 last_epoch,
 	{
 		int64		middle = low + (high - low) / 2;
 
-		if (read_pipe(consumer, middle, &message).epoch >= last_epoch)
+		if (read_pipe(middle, &message).epoch >= last_epoch)
 			high = middle;
 		else
 			low = middle + 1;
 	}
-	*header = read_pipe(consumer, low, &message);
+	*header = read_pipe(low, &message);
 	return header->kind == WIRE_CLAIM &&
 		wire_decode_claim(message.body, message.body_len, claim) == WIRE_OK;
 }
@@ -190,7 +198,6 @@ refuse_claim(ClaimVerdict verdict, const WireHeader *header, const WireClaim *cl
 static void
 read_pipe_end(TimeLineID server_timeline, TimeLineID *end_timeline, XLogRecPtr *end)
 {
-	KafkaHandle *consumer = status_consumer;	/* not in use yet */
 	int64		low,
 				high;
 	KafkaMessage message;
@@ -207,17 +214,18 @@ read_pipe_end(TimeLineID server_timeline, TimeLineID *end_timeline, XLogRecPtr *
 	last_offset = -1;
 
 	worker_set_state(WORKER_POSITIONING, "reads the end of topic %s", pipe_topic);
-	kafka_watermarks(consumer, pipe_topic, &low, &high);
+	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
+	kafka_watermarks(finder, pipe_topic, &low, &high);
 	if (low == high)
 		return;
 
-	last = read_pipe(consumer, high - 1, &message);
+	last = read_pipe(high - 1, &message);
 	epoch = last.epoch;
 	*end_timeline = last.timeline;
 	*end = last.lsn + (last.kind == WIRE_WAL ? last.length : 0);
 
 	identity_claim(&ours, server_timeline);
-	if (!read_last_claim(consumer, low, high, last.epoch, &claim_header, &claim))
+	if (!read_last_claim(low, high, last.epoch, &claim_header, &claim))
 	{
 		/* pruned away; what is left tells the system and the timeline */
 		claim_header = last;
@@ -505,7 +513,7 @@ list_remotes(void)
 	remotes_listed_at = GetCurrentTimestamp();
 	n = kafka_list_topics(status_consumer, prefix, ".status", &names);
 	n = Min(n, MAX_REMOTES);
-	if (n == nremotes)
+	if (n < 0 || n == nremotes)
 		return;
 	memset(remotes, 0, sizeof(remotes));
 	for (nremotes = 0; nremotes < n; nremotes++)
@@ -732,18 +740,13 @@ check_foreign_writer(void)
 {
 	int64		low,
 				high;
-	KafkaHandle *consumer = kafka_open_consumer();
 	KafkaMessage message;
 	WireHeader	header;
 
-	/* closed by publisher_release() if this throws */
-	kafka_close(status_consumer);
-	status_consumer = consumer;
-	nremotes = 0;
-	remotes_listed_at = 0;
-
-	kafka_watermarks(consumer, pipe_topic, &low, &high);
-	header = read_pipe(consumer, high - 1, &message);
+	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
+	kafka_watermarks(finder, pipe_topic, &low, &high);
+	header = read_pipe(high - 1, &message);
+	close_finder();
 	if (header.epoch > epoch)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
@@ -856,7 +859,7 @@ publisher_attempt(void)
 
 	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
 	producer = kafka_open_producer((size_t) multisite_publisher_memory * 1024, pipe_delivered, NULL);
-	status_consumer = kafka_open_consumer();
+	status_consumer = kafka_open_consumer(CONSUMER_FOLLOWS);
 	kafka_ensure_topic(producer, pipe_topic, TOPIC_PIPE);
 
 	connect_server();
@@ -873,6 +876,7 @@ publisher_attempt(void)
 						   (unsigned long long) GetSystemIdentifier())));
 
 	read_pipe_end(server_timeline, &end_timeline, &end);
+	close_finder();
 	acquire_slot(end_timeline == 0);
 	start = choose_start(server_timeline, server_flush, end_timeline, end);
 	send_claim(server_timeline, start);
@@ -898,6 +902,7 @@ publisher_release(void)
 	producer = NULL;
 	kafka_close(status_consumer);
 	status_consumer = NULL;
+	close_finder();
 	if (MyReplicationSlot)
 		ReplicationSlotRelease();
 }

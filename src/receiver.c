@@ -69,6 +69,7 @@ typedef struct SeenPoint
 } SeenPoint;
 
 static KafkaHandle *consumer;
+static KafkaHandle *finder;		/* looks up single messages at the first start */
 static KafkaHandle *producer;
 static char *topics[NUM_TOPICS];
 static char *status_topic;
@@ -311,7 +312,8 @@ find_pipe_offset(const StagingState *initial)
 
 	worker_set_state(WORKER_POSITIONING, "looks for %X/%X in topic %s",
 					 LSN_FORMAT_ARGS(initial->base_lsn), topics[FROM_PIPE]);
-	kafka_watermarks(consumer, topics[FROM_PIPE], &first, &high);
+	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
+	kafka_watermarks(finder, topics[FROM_PIPE], &first, &high);
 	low = first;
 	while (low < high)
 	{
@@ -320,7 +322,7 @@ find_pipe_offset(const StagingState *initial)
 		WireHeader	header;
 		uint64		end;
 
-		kafka_read_at(consumer, topics[FROM_PIPE], middle, &message);
+		kafka_read_at(finder, topics[FROM_PIPE], middle, &message);
 		decode_or_fail(&message, &header);
 		end = header.lsn + (header.kind == WIRE_WAL ? header.length : 0);
 		if (header.timeline > initial->base_timeline ||
@@ -329,6 +331,9 @@ find_pipe_offset(const StagingState *initial)
 		else
 			low = middle + 1;
 	}
+	kafka_close(finder);
+	finder = NULL;
+
 	/* a history message and a claim may stand just before */
 	return Max(first, low - 2);
 }
@@ -837,9 +842,9 @@ send_status(const WireStatus *status)
 {
 	WireHeader	header = {
 		.kind = WIRE_STATUS,
-		.segment = staging->segment,
+		.segment = multisite_segment_id,
 		.timeline = staging->timeline,
-		.system_id = staging->system_id,
+		.system_id = GetSystemIdentifier(),
 		.pg_major = PG_VERSION_NUM / 10000,
 		.wal_segment_size = wal_segment_size
 	};
@@ -847,7 +852,7 @@ send_status(const WireStatus *status)
 	char		key[16];
 	size_t		len = wire_encode_status(status, body, sizeof(body));
 
-	snprintf(key, sizeof(key), "%d", staging->segment);
+	snprintf(key, sizeof(key), "%d", multisite_segment_id);
 	if (kafka_produce(producer, status_topic, &header, key, body, len, NULL, NULL, 0))
 	{
 		reported = *status;
@@ -1064,7 +1069,7 @@ open_topics(void)
 	topics[FROM_RELEASE] = topic_release(multisite_source_site, multisite_site_name);
 	status_topic = topic_status(multisite_source_site, multisite_site_name);
 	producer = kafka_open_producer(1024 * 1024, NULL, NULL);
-	consumer = kafka_open_consumer();
+	consumer = kafka_open_consumer(CONSUMER_FOLLOWS);
 	kafka_ensure_topic(producer, status_topic, TOPIC_STATUS);
 	kafka_ensure_topic(producer, topics[FROM_RELEASE], TOPIC_PIPE);
 	if (worker_slot()->failing_since != 0)
@@ -1219,6 +1224,8 @@ receiver_release(void)
 {
 	kafka_close(consumer);
 	consumer = NULL;
+	kafka_close(finder);
+	finder = NULL;
 	kafka_close(producer);
 	producer = NULL;
 	staging_close();

@@ -1,0 +1,55 @@
+
+# A remote segment that could get WAL from elsewhere is refused, with what to
+# remove; pg_basebackup -R leaves primary_conninfo behind.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use Multisite;
+
+my $c = Multisite->new('refuse');
+
+$c->start_source;
+my $standby = $c->init_remote(-1, conf => q{primary_conninfo = 'host=/nowhere password=geheim'});
+$standby->start;
+
+my $state = q{SELECT state FROM multisite_status WHERE worker = 'receiver'};
+my $error = q{SELECT last_error FROM multisite_status WHERE worker = 'receiver'};
+
+$c->wait_for($standby, "SELECT ($state) = 'failed'");
+like($c->remote_sql(-1, $error), qr/"primary_conninfo" is set/, 'primary_conninfo is refused');
+like(slurp_file($standby->logfile), qr/HINT:  Remove primary_conninfo from postgresql.conf/,
+	'the log says what to remove');
+unlike(slurp_file($standby->logfile), qr/multisite.*geheim/, 'and does not repeat its value');
+
+$standby->append_conf('postgresql.conf', q{
+primary_conninfo = ''
+restore_command = 'cp /nowhere/%f %p'});
+$standby->reload;
+$c->wait_for($standby, "SELECT ($error) LIKE '%\"restore_command\" is set%'");
+pass('restore_command is refused, too');
+
+$standby->append_conf('postgresql.conf', q{restore_command = ''});
+$standby->reload;
+$c->wait_for($standby, "SELECT ($state) = 'waiting'");
+$c->sql(-1, 'CREATE TABLE t ()');
+$c->wait_applied($c->create_point);
+pass('without them it follows');
+like(slurp_file($standby->logfile), qr/multisite receiver works again/, 'the end of the trouble is logged');
+
+my @complaints = slurp_file($standby->logfile) =~ /multisite receiver failed: "primary_conninfo"/g;
+is(scalar(@complaints), 1, 'the error was logged once');
+
+# set again in flight: the next point is not released
+$standby->append_conf('postgresql.conf', q{primary_conninfo = 'host=/nowhere'});
+$standby->reload;
+$c->wait_for($standby, "SELECT ($state) = 'failed'");
+my $point = $c->create_point('held');
+is($c->remote_sql(-1, "SELECT multisite_wait_for_consistency_point('held', 'applied', '2 s')"),
+	'f', 'nothing is released while it is set');
+
+done_testing();
