@@ -32,7 +32,7 @@ EXTENSION = multisite_repl
 DATA = sql/multisite_repl--1.0.sql
 PGFILEDESC = "multisite_repl - a consistent copy of a whole cluster at another site"
 
-REGRESS =
+REGRESS = surface privileges errors
 REGRESS_OPTS = --inputdir=. --outputdir=.
 
 PKG_CONFIG ?= pkg-config

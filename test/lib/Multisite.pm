@@ -266,7 +266,9 @@ sub cut
 	{
 		usleep(10_000) while kill(0, $pid) && !is_zombie($pid);
 	}
+	# both name the postmaster, which may be a zombie until somebody reaps it
 	unlink $node->data_dir . '/postmaster.pid';
+	unlink sprintf('%s/.s.PGSQL.%d.lock', $node->host, $node->port);
 	$node->{_pid} = undef;
 }
 

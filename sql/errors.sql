@@ -1,0 +1,73 @@
+-- Bad input gets a clear error.
+CREATE EXTENSION multisite_repl;
+
+-- settings
+ALTER SYSTEM SET multisite.brokers = 'host:port';
+ALTER SYSTEM SET multisite.brokers = 'a:9092,,b:9092';
+ALTER SYSTEM SET multisite.brokers = 'a:9092, b:9092';
+ALTER SYSTEM SET multisite.brokers = 'a:99999';
+ALTER SYSTEM SET multisite.cluster_name = 'with.dot';
+ALTER SYSTEM SET multisite.site_name = '';
+ALTER SYSTEM SET multisite.source_site = 'with space';
+ALTER SYSTEM SET multisite.compression = 'bzip2';
+ALTER SYSTEM SET multisite.durability = 'none';
+ALTER SYSTEM SET multisite.segment_id = -2;
+ALTER SYSTEM SET multisite.barrier_timeout = '1ms';
+ALTER SYSTEM SET multisite.replication_factor = 0;
+ALTER SYSTEM SET multisite.kafka_options = 'acks=0';
+ALTER SYSTEM SET multisite.kafka_options = 'no.such.option=1';
+ALTER SYSTEM SET multisite.kafka_options = 'socket.timeout.ms=geheim';
+ALTER SYSTEM SET multisite.kafka_options = 'nonsense';
+ALTER SYSTEM SET multisite.kafka_options = '=1';
+SET multisite.unknown = 1;
+
+-- names of points
+SELECT multisite_create_consistency_point('');
+SELECT multisite_create_consistency_point(repeat('x', 64));
+SELECT multisite_create_consistency_point(E'line\nbreak');
+SELECT multisite_create_consistency_point('multisite_1');
+SELECT multisite_create_consistency_point('twice');
+\set VERBOSITY terse
+SELECT multisite_create_consistency_point('twice');
+\set VERBOSITY default
+
+-- waiting
+SELECT multisite_wait_for_consistency_point('unknown');
+SELECT multisite_wait_for_consistency_point('twice', 'baked');
+SELECT multisite_wait_for_consistency_point('twice', 'applied', '-1 s');
+
+-- segments
+SELECT multisite_add_segment(-2, 'host=a');
+SELECT multisite_add_segment(0, 'nonsense');
+SELECT multisite_add_segment(0, 'host=a', 'a.b');
+SELECT multisite_remove_segment(7);
+
+-- a segment that cannot be reached
+SELECT multisite_add_segment(3, 'host=/nowhere user=u');
+\set VERBOSITY terse
+SELECT multisite_create_consistency_point('unreachable');
+\set VERBOSITY default
+SELECT multisite_remove_segment(3);
+
+-- the registry must not lead to this very server, nor to anybody else
+DO $$
+BEGIN
+	PERFORM multisite_add_segment(3, format('host=%s port=%s user=%s dbname=postgres',
+		split_part(current_setting('unix_socket_directories'), ',', 1), current_setting('port'), current_user));
+END $$;
+SELECT multisite_create_consistency_point('myself');
+SELECT multisite_remove_segment(3);
+
+-- what belongs on the other site
+SELECT multisite_promote();
+SELECT multisite_pause();
+SELECT multisite_resume();
+
+-- the barrier's parts, called by hand
+SELECT * FROM multisite.write_restore_point('no barrier');
+SELECT multisite.barrier_raise(1000);
+SELECT multisite.barrier_raise(1000);
+SELECT multisite.barrier_lower();
+SELECT multisite.barrier_lower();
+
+DROP EXTENSION multisite_repl;
