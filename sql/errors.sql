@@ -66,7 +66,9 @@ SELECT multisite_resume();
 -- the barrier's parts, called by hand
 SELECT * FROM multisite.write_restore_point('no barrier');
 SELECT multisite.barrier_raise(1000);
+\set VERBOSITY terse
 SELECT multisite.barrier_raise(1000);
+\set VERBOSITY default
 SELECT multisite.barrier_lower();
 SELECT multisite.barrier_lower();
 

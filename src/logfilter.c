@@ -10,8 +10,9 @@
  *	- it reports an invalid record where the released WAL ends, which is how
  *	  it notices that end.  At any other place that message stays: there it
  *	  means corruption;
- *	- a reload logs the new value of a setting, and multisite.kafka_options and
- *	  multisite.local_conninfo may hold a password: the value is taken out.
+ *	- a reload logs the new value of a setting, or the wrong one, and
+ *	  multisite.kafka_options and multisite.local_conninfo may hold a password:
+ *	  the value is taken out.
  *
  * The first two also tell the receiver, by its latch, that recovery has come
  * to the end of what was released, which nothing else does.
@@ -91,6 +92,9 @@ hide_value(ErrorData *edata, const char *name)
 	snprintf(start, sizeof(start), "parameter \"%s\" changed to", name);
 	if (begins_with(edata->message, start))
 		edata->message = psprintf("parameter \"%s\" changed", name);
+	snprintf(start, sizeof(start), "invalid value for parameter \"%s\":", name);
+	if (begins_with(edata->message, start))
+		edata->message = psprintf("invalid value for parameter \"%s\"", name);
 }
 
 static void

@@ -159,6 +159,9 @@ check_compression(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+/* pg_settings would show the reset value as it is, so they are not in it */
+#define SECRET_FLAGS (GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE)
+
 static void
 define_string(const char *name, const char *text, char **variable,
 			  const char *value, GucContext context, int flags,
@@ -207,11 +210,11 @@ settings_define(void)
 							 durability_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	define_string("multisite.kafka_options",
 				  "More librdkafka settings, as name=value;name=value (TLS, SASL).",
-				  &multisite_kafka_options, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+				  &multisite_kafka_options, "", PGC_SIGHUP, SECRET_FLAGS,
 				  check_kafka_options, show_kafka_options);
 	define_string("multisite.local_conninfo",
 				  "How the publisher reaches its own server; empty means its first Unix socket.",
-				  &multisite_local_conninfo, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+				  &multisite_local_conninfo, "", PGC_SIGHUP, SECRET_FLAGS,
 				  NULL, show_local_conninfo);
 	DefineCustomBoolVariable("multisite.publish",
 							 "Publish this server's WAL to Kafka.",
