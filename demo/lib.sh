@@ -1,0 +1,69 @@
+# Settings and small functions that the steps of the demo share.
+#
+#	MULTISITE_DEMO_DIR	where everything lives, default /var/tmp/multisite_demo
+#	KAFKA_BROKERS		host:port of a Kafka that is there already
+#	PG_MAJOR, PG_CONFIG	which PostgreSQL, default 15
+#
+# As root, servers and clients run as the user postgres; otherwise as you.
+
+set -euo pipefail
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+dir=${MULTISITE_DEMO_DIR:-/var/tmp/multisite_demo}
+export PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/${PG_MAJOR:-15}/bin/pg_config}
+
+segments=(-1 0 1 2)				# -1 is the coordinator
+source_port=6001				# of segment 0; the coordinator's is one less
+remote_port=6101
+kafka_port=6901
+
+source_port() { echo $((source_port + $1)); }
+remote_port() { echo $((remote_port + $1)); }
+segment_name() { [ "$1" = -1 ] && echo coordinator || echo "segment$1"; }
+
+say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+die() { echo "demo: $*" >&2; exit 1; }
+
+# Runs a command as the user who owns the servers.
+as_server()
+{
+	if [ "$(id -u)" = 0 ]; then
+		(cd "$dir" && runuser -u postgres -- env PATH="$(bindir):$PATH" "$@")
+	else
+		(cd "$dir" && env PATH="$(bindir):$PATH" "$@")
+	fi
+}
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+bindir() { "$PG_CONFIG" --bindir; }
+
+# sql PORT STATEMENT: its output, unaligned
+sql()
+{
+	as_server psql -XAtq -v ON_ERROR_STOP=1 -h "$dir" -p "$1" -U postgres -d postgres -c "$2"
+}
+
+# table PORT STATEMENT: its output as a table
+table()
+{
+	as_server psql -Xq -v ON_ERROR_STOP=1 -P footer=off -h "$dir" -p "$1" -U postgres -d postgres -c "$2"
+}
+
+# wait_for PORT QUERY WHAT: until the query gives t
+wait_for()
+{
+	local tries=300
+	until [ "$(sql "$1" "$2" 2>/dev/null)" = t ]; do
+		tries=$((tries - 1))
+		[ $tries -gt 0 ] || die "timed out waiting for $3"
+		sleep 0.1
+	done
+}
+
+start_server()
+{
+	as_server pg_ctl -D "$1" -l "$1.log" -w -t 60 start >/dev/null || { tail -20 "$1.log"; die "could not start $1"; }
+}
+
+now() { date +%s.%N; }
+since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.2f", b - a }'; }
