@@ -157,9 +157,6 @@ commit_begins(void)
 {
 	BackendFlag *flag = my_flag();
 
-#ifdef MULTISITE_TEST_NO_BARRIER
-	return;						/* so that the checkers can show that they see a torn cut */
-#endif
 	for (;;)
 	{
 		pg_atomic_write_u32(&flag->committing, 1);
@@ -198,8 +195,9 @@ commit_ends(void)
 		ConditionVariableBroadcast(&barrier->drained);
 }
 
-static void
-barrier_xact_callback(XactEvent event, void *arg)
+/* Not static, so that a test can take it out: test/nobarrier/nobarrier.c. */
+void
+multisite_barrier_xact_callback(XactEvent event, void *arg)
 {
 	if (barrier == NULL || MyProc == NULL)
 		return;
@@ -259,7 +257,7 @@ barrier_ProcessUtility(PlannedStmt *pstmt, const char *queryString, bool readOnl
 void
 barrier_install_hooks(void)
 {
-	RegisterXactCallback(barrier_xact_callback, NULL);
+	RegisterXactCallback(multisite_barrier_xact_callback, NULL);
 	prev_ProcessUtility = ProcessUtility_hook;
 	ProcessUtility_hook = barrier_ProcessUtility;
 }

@@ -8,11 +8,13 @@
 #ifndef MULTISITE_BARRIER_H
 #define MULTISITE_BARRIER_H
 
+#include "access/xact.h"
 #include "access/xlogdefs.h"
 
 extern Size barrier_shmem_size(void);
 extern void barrier_shmem_init(void);
 extern void barrier_install_hooks(void);
+extern PGDLLEXPORT void multisite_barrier_xact_callback(XactEvent event, void *arg);
 
 /*
  * Raises the barrier and waits until every commit that was under way has

@@ -32,6 +32,7 @@
 #include "miscadmin.h"
 #include "port/pg_bswap.h"
 #include "replication/slot.h"
+#include "replication/walsender.h"
 #include "storage/fd.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -564,6 +565,17 @@ least_remote(bool applied)
 	return Min(least, acked_lsn);
 }
 
+/*
+ * The walsender gives up a client that says nothing for wal_sender_timeout,
+ * and while we read nothing, because Kafka is slow, we do not see it ask.
+ */
+static long
+status_interval(void)
+{
+	return wal_sender_timeout > 0 ?
+		Min(STATUS_INTERVAL_MS, wal_sender_timeout / 4) : STATUS_INTERVAL_MS;
+}
+
 static void
 send_feedback(bool force)
 {
@@ -573,7 +585,7 @@ send_feedback(bool force)
 	XLogRecPtr	replay = least_remote(true);
 
 	if (!force && flush == reported_flush && replay == reported_replay &&
-		!TimestampDifferenceExceeds(reported_at, now, STATUS_INTERVAL_MS))
+		!TimestampDifferenceExceeds(reported_at, now, status_interval()))
 		return;
 
 	initStringInfo(&reply);
@@ -825,7 +837,7 @@ stream(void)
 		sockets[nsockets++] = kafka_socket(status_consumer);
 		if (!blocked)
 			sockets[nsockets++] = PQsocket(server.conn);
-		worker_wait(nsockets, sockets, STATUS_INTERVAL_MS);
+		worker_wait(nsockets, sockets, status_interval());
 
 		if (worker_reloaded() &&
 			(!multisite_publish || strcmp(fingerprint, kafka_settings_fingerprint()) != 0))

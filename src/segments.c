@@ -141,13 +141,15 @@ multisite_remove_segment(PG_FUNCTION_ARGS)
 	int32		id = PG_GETARG_INT32(0);
 	char	   *site = PG_ARGISNULL(1) ? multisite_site_name : text_to_cstring(PG_GETARG_TEXT_PP(1));
 	Oid			types[2] = {TEXTOID, INT4OID};
-	Datum		values[2] = {CStringGetTextDatum(site), Int32GetDatum(id)};
+	Datum		values[2];
 
 	require_preload();
 	if (!superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be superuser to remove a segment")));
+	values[0] = CStringGetTextDatum(site);
+	values[1] = Int32GetDatum(id);
 	SPI_connect();
 	if (SPI_execute_with_args("DELETE FROM multisite.segment WHERE site = $1 AND segment_id = $2",
 							  2, types, values, NULL, false, 0) != SPI_OK_DELETE)

@@ -134,8 +134,8 @@ worker_not_running(WorkerKind worker)
 	LWLockRelease(multisite_shared->lock);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the %s worker does not run on this server", worker_kind_name(worker)),
-			 reason[0] ? errdetail("Its state: %s.", reason) : 0,
+			 errmsg("the %s worker is not at work on this server", worker_kind_name(worker)),
+			 reason[0] ? errdetail("It says: %s.", reason) : 0,
 			 errhint("See multisite_status.")));
 }
 
@@ -174,7 +174,8 @@ request_call(WorkerKind worker, RequestAction action, const char *name, long tim
 		long		left;
 
 		LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
-		if (multisite_shared->workers[worker].pid == 0)
+		if (multisite_shared->workers[worker].pid == 0 ||
+			multisite_shared->workers[worker].state == WORKER_DISABLED)
 		{
 			/* it would be started within a second, if it is to run here at all */
 			if (ticket != 0 && request->ticket == ticket)
@@ -275,13 +276,14 @@ request_done(WorkerKind worker, const char *result)
 	shared_changed();
 }
 
+/* Ends the request, taken or still queued, with an error. */
 void
 request_failed(WorkerKind worker, const ErrorData *edata)
 {
 	Request    *request = &multisite_shared->requests[worker];
 
 	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
-	if (request->state == REQUEST_RUNNING)
+	if (request->state == REQUEST_RUNNING || request->state == REQUEST_QUEUED)
 	{
 		request->state = REQUEST_ERROR;
 		request->sqlerrcode = edata->sqlerrcode;

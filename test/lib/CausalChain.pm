@@ -1,0 +1,64 @@
+
+=pod
+
+=head1 NAME
+
+CausalChain - commits on one segment after the reply of another
+
+=head1 DESCRIPTION
+
+Client c commits link (c, n) on segment n modulo the number of segments, and
+link n + 1 only after the reply for n.  So at a consistent state of the
+cluster a link is there only if all links of its chain before it are.
+
+=cut
+
+package CausalChain;
+
+use strict;
+use warnings;
+
+use Checker;
+
+sub new
+{
+	my ($class, $c, %options) = @_;
+	my @ids = $c->ids;
+	my $self = bless { c => $c, checker => Checker->new($c, %options), torn => 0, links => 0 }, $class;
+
+	$c->sql($_, 'CREATE TABLE link (chain int, n int)') foreach @ids;
+	return $self;
+}
+
+sub start
+{
+	my ($self) = @_;
+	my @ids = $self->{c}->ids;
+
+	$self->{checker}->start(
+		sub {
+			my ($client, $sessions, $n) = @_;
+			my $id = $ids[ $n % @ids ];
+			return $sessions->{$id}->query("INSERT INTO link VALUES ($client, $n)") eq 'INSERT 0 1';
+		});
+}
+
+# The chains at the remote site that have a link without one before it.
+sub torn_chains
+{
+	my ($self) = @_;
+	my %rows = $self->{checker}->remote_columns('SELECT chain, n FROM link');
+	my (%count, %max);
+
+	foreach my $row (map { @$_ } values %rows)
+	{
+		my ($chain, $n) = split /\|/, $row;
+		$count{$chain}++;
+		$max{$chain} = $n if $n > ($max{$chain} // 0);
+	}
+	$self->{links} = 0;
+	$self->{links} += $_ foreach values %count;
+	return grep { $count{$_} != $max{$_} } keys %count;
+}
+
+1;

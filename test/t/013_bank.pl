@@ -1,0 +1,130 @@
+
+# Bank: transfers between accounts on different segments, by two-phase commit.
+# At every point, and after promotion, no money is made or lost, once what is
+# in doubt is resolved by the rule: committed anywhere means commit.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use Checker;
+use Multisite;
+
+my $c = Multisite->new('bank', segments => 3);
+my $checker = Checker->new($c, clients => 4);
+my @ids = $c->ids;
+my $total = 1000 * @ids;
+
+# leg: one half of a transfer, written by the transaction that moves the money
+$c->start_source;
+$c->sql($_, q{
+	CREATE TABLE account (id int PRIMARY KEY, balance bigint NOT NULL);
+	INSERT INTO account SELECT i, 100 FROM generate_series(1, 10) i;
+	CREATE TABLE leg (gid text PRIMARY KEY, amount bigint NOT NULL)}) foreach @ids;
+$c->start_remote;
+
+$checker->start(
+	sub {
+		my ($client, $sessions, $n, $log) = @_;
+		my $from = int(rand(@ids));
+		my $to = ($from + 1 + int(rand(@ids - 1))) % @ids;
+		my $amount = 1 + int(rand(10));
+		my $gid = "t_${client}_$n";
+		my %legs = ($ids[$from] => -$amount, $ids[$to] => $amount);
+
+		foreach my $id (sort keys %legs)
+		{
+			my $account = 1 + int(rand(10));
+			my $xid = $sessions->{$id}->query("BEGIN;
+				UPDATE account SET balance = balance + $legs{$id} WHERE id = $account;
+				INSERT INTO leg VALUES ('$gid', $legs{$id}); SELECT txid_current()");
+			return 0 unless $xid =~ /^(\d+)$/m;
+			$log->("begin $gid $id $legs{$id} $1");
+		}
+		foreach my $id (sort keys %legs)
+		{
+			return 0 unless $sessions->{$id}->query("PREPARE TRANSACTION '$gid'") =~ /PREPARE TRANSACTION/;
+		}
+		$log->("decided $gid");
+		foreach my $id (sort keys %legs)
+		{
+			return 0 unless $sessions->{$id}->query("COMMIT PREPARED '$gid'") =~ /COMMIT PREPARED/;
+		}
+		return 1;
+	});
+
+# The legs that a point has, and the other leg of each, by the clients' notes.
+sub look
+{
+	my ($point) = @_;
+	my (%amount, %xid);
+	my %here = $checker->remote_columns('SELECT gid FROM leg');
+	my $sum = 0;
+	my $in_doubt = 0;
+	my @bad;
+
+	$sum += $c->remote_sql($_, 'SELECT sum(balance) FROM account') foreach @ids;
+	foreach my $line ($checker->logged)
+	{
+		next unless $line->[2] =~ /^begin (\S+) (\S+) (\S+) (\d+)$/;
+		$amount{$1}{$2} = $3;
+		$xid{$1}{$2} = $4;
+	}
+	my %present;
+	foreach my $id (@ids)
+	{
+		$present{$_}{$id} = 1 foreach @{ $here{$id} };
+	}
+	foreach my $gid (keys %present)
+	{
+		foreach my $id (grep { !$present{$gid}{$_} } keys %{ $amount{$gid} })
+		{
+			# committed there, so it must be in doubt here: its transaction is known
+			my $status = $c->remote_sql($id, "SELECT CASE WHEN $xid{$gid}{$id} < txid_snapshot_xmax(txid_current_snapshot())
+				THEN coalesce(txid_status($xid{$gid}{$id}), 'gone') ELSE 'future' END");
+			push @bad, "$gid on segment $id is $status" unless $status eq 'in progress';
+			$sum += $amount{$gid}{$id};
+			$in_doubt++;
+		}
+	}
+	is($sum, $total, "$point: the total is the same, with $in_doubt in doubt");
+	is(join(', ', @bad), '', "$point: what is committed elsewhere is in doubt here") if @bad;
+	return 1;
+}
+
+$checker->each_point($checker->points(15), \&look);
+my $last = $c->create_point('last');
+$c->wait_applied($last, 'staged');
+$c->cut_source;
+append_to_file("$checker->{dir}/stop", '');
+waitpid($_, 0) foreach @{ $checker->{pids} };
+my ($name) = $c->promote;
+is($name, $last, 'promoted at the last point');
+
+# resolve by the rule, for real this time
+my %committed;
+foreach my $id (@ids)
+{
+	$committed{$_} = 1 foreach split /\n/, $c->remote_sql($id, 'SELECT gid FROM leg');
+}
+my $resolved = 0;
+foreach my $id (@ids)
+{
+	foreach my $gid (split /\n/, $c->remote_sql($id, 'SELECT gid FROM pg_prepared_xacts'))
+	{
+		$c->remote_sql($id, ($committed{$gid} ? 'COMMIT' : 'ROLLBACK') . " PREPARED '$gid'");
+		$resolved++;
+	}
+}
+my $sum = 0;
+my $legs = 0;
+$sum += $c->remote_sql($_, 'SELECT sum(balance) FROM account') foreach @ids;
+$legs += $c->remote_sql($_, 'SELECT count(*) FROM leg') foreach @ids;
+is($sum, $total, "after promotion and $resolved resolved the total is the same");
+is($legs % 2, 0, 'every transfer has both of its legs');
+cmp_ok($legs, '>', 20, "there were transfers ($legs legs)");
+
+done_testing();
