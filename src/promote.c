@@ -116,6 +116,7 @@ multisite_promote(PG_FUNCTION_ARGS)
 		PG_RETURN_TEXT_P(cstring_to_text(multisite_shared->promoted_at));
 	}
 	require_remote_coordinator();
+	let_go_of_snapshot();
 	if (point && strlen(point) >= WIRE_NAME_SIZE)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

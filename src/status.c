@@ -7,12 +7,18 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/plannodes.h"
+#include "storage/proc.h"
+#include "tcop/pquery.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "barrier.h"
@@ -50,6 +56,29 @@ interval_milliseconds(const Interval *interval)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a timeout must not be negative")));
 	return Min(us / 1000, INT_MAX);
+}
+
+void
+let_go_of_snapshot(void)
+{
+	ListCell   *lc;
+
+	InvalidateCatalogSnapshot();
+	if (!RecoveryInProgress() || IsolationUsesXactSnapshot() ||
+		ActivePortal == NULL || !ThereAreNoPriorRegisteredSnapshots())
+		return;
+	foreach(lc, ActivePortal->stmts)
+	{
+		PlannedStmt *stmt = lfirst_node(PlannedStmt, lc);
+		ListCell   *rc;
+
+		foreach(rc, stmt->rtable)
+		{
+			if (lfirst_node(RangeTblEntry, rc)->rtekind == RTE_RELATION)
+				return;
+		}
+	}
+	MyProc->xmin = InvalidTransactionId;
 }
 
 /* A row that is being filled; values that are 0 by nature are NULL. */
@@ -336,6 +365,7 @@ multisite_wait_for_consistency_point(PG_FUNCTION_ARGS)
 	bool		reached = false;
 
 	require_preload();
+	let_go_of_snapshot();
 	ConditionVariablePrepareToSleep(&multisite_shared->changed);
 	for (;;)
 	{

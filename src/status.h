@@ -13,4 +13,11 @@
 /* An interval as milliseconds; ERROR if it is negative. */
 extern long interval_milliseconds(const Interval *interval);
 
+/*
+ * On a standby, the snapshot of a statement that waits for replay would hold
+ * that replay up, or be cancelled by it.  Lets go of it if nothing can be read
+ * by it any more: when the statement reads no table.
+ */
+extern void let_go_of_snapshot(void);
+
 #endif							/* MULTISITE_STATUS_H */

@@ -30,6 +30,23 @@ sub new
 	return $self;
 }
 
+# Makes a segment's restore points late, by a wrapper around the function that
+# writes them: the barrier has to hold for all that time.
+sub delay_restore_point
+{
+	my ($self, $id, $seconds) = @_;
+
+	$self->{c}->sql($id, qq{
+		ALTER EXTENSION multisite_repl DROP FUNCTION multisite.write_restore_point(text);
+		ALTER FUNCTION multisite.write_restore_point(text) RENAME TO write_restore_point_now;
+		CREATE FUNCTION multisite.write_restore_point(name text, OUT lsn pg_lsn, OUT timeline int)
+		LANGUAGE plpgsql AS \$\$
+		BEGIN
+			PERFORM pg_sleep($seconds);
+			SELECT * INTO lsn, timeline FROM multisite.write_restore_point_now(name);
+		END \$\$});
+}
+
 sub start
 {
 	my ($self) = @_;

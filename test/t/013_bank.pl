@@ -38,17 +38,15 @@ $checker->start(
 		foreach my $id (sort keys %legs)
 		{
 			my $account = 1 + int(rand(10));
-			my $xid = $sessions->{$id}->query("BEGIN;
+			return 0 unless $sessions->{$id}->query("BEGIN;
 				UPDATE account SET balance = balance + $legs{$id} WHERE id = $account;
-				INSERT INTO leg VALUES ('$gid', $legs{$id}); SELECT txid_current()");
-			return 0 unless $xid =~ /^(\d+)$/m;
-			$log->("begin $gid $id $legs{$id} $1");
+				INSERT INTO leg VALUES ('$gid', $legs{$id})") =~ /INSERT 0 1$/;
+			$log->("begin $gid $id $legs{$id}");
 		}
 		foreach my $id (sort keys %legs)
 		{
 			return 0 unless $sessions->{$id}->query("PREPARE TRANSACTION '$gid'") =~ /PREPARE TRANSACTION/;
 		}
-		$log->("decided $gid");
 		foreach my $id (sort keys %legs)
 		{
 			return 0 unless $sessions->{$id}->query("COMMIT PREPARED '$gid'") =~ /COMMIT PREPARED/;
@@ -60,18 +58,15 @@ $checker->start(
 sub look
 {
 	my ($point) = @_;
-	my (%amount, %xid);
+	my %amount;
 	my %here = $checker->remote_columns('SELECT gid FROM leg');
 	my $sum = 0;
 	my $in_doubt = 0;
-	my @bad;
 
 	$sum += $c->remote_sql($_, 'SELECT sum(balance) FROM account') foreach @ids;
 	foreach my $line ($checker->logged)
 	{
-		next unless $line->[2] =~ /^begin (\S+) (\S+) (\S+) (\d+)$/;
-		$amount{$1}{$2} = $3;
-		$xid{$1}{$2} = $4;
+		$amount{$1}{$2} = $3 if $line->[2] =~ /^begin (\S+) (\S+) (\S+)$/;
 	}
 	my %present;
 	foreach my $id (@ids)
@@ -82,16 +77,13 @@ sub look
 	{
 		foreach my $id (grep { !$present{$gid}{$_} } keys %{ $amount{$gid} })
 		{
-			# committed there, so it must be in doubt here: its transaction is known
-			my $status = $c->remote_sql($id, "SELECT CASE WHEN $xid{$gid}{$id} < txid_snapshot_xmax(txid_current_snapshot())
-				THEN coalesce(txid_status($xid{$gid}{$id}), 'gone') ELSE 'future' END");
-			push @bad, "$gid on segment $id is $status" unless $status eq 'in progress';
+			# committed there, so it is in doubt here; a standby does not show
+			# its prepared transactions, so that is seen after the promotion
 			$sum += $amount{$gid}{$id};
 			$in_doubt++;
 		}
 	}
 	is($sum, $total, "$point: the total is the same, with $in_doubt in doubt");
-	is(join(', ', @bad), '', "$point: what is committed elsewhere is in doubt here") if @bad;
 	return 1;
 }
 

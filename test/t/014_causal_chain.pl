@@ -24,6 +24,16 @@ $chain->{checker}->each_point(
 		my ($point) = @_;
 		is(join(' ', $chain->torn_chains), '', "$point: no chain is torn");
 	});
+
+# the same with a segment whose restore points come late: see 017 for what that
+# does without the barrier
+$chain->delay_restore_point(1, 0.05);
+$chain->{checker}->each_point(
+	$chain->{checker}->points(10),
+	sub {
+		my ($point) = @_;
+		is(join(' ', $chain->torn_chains), '', "$point, with a slow segment: no chain is torn");
+	});
 $chain->{checker}->stop;
 cmp_ok($chain->{links}, '>', 100, "there were links ($chain->{links})");
 

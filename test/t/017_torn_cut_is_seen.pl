@@ -18,6 +18,7 @@ my $c = Multisite->new('torn', segments => 3,
 $c->start_source;
 my $chain = CausalChain->new($c, clients => 8);
 $c->start_remote;
+$chain->delay_restore_point(1, 0.05);
 $chain->start;
 my $looked = 0;
 my @torn;
