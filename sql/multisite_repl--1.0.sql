@@ -271,3 +271,43 @@ COMMENT ON COLUMN multisite_segments.replay_bytes_per_second IS 'how fast its re
 COMMENT ON COLUMN multisite_segments.heard_at IS 'when it reported last, by this server''s clock';
 REVOKE ALL ON multisite_segments FROM PUBLIC;
 GRANT SELECT ON multisite_segments TO pg_monitor;
+
+CREATE VIEW multisite_estimates AS
+WITH point AS (
+	SELECT id, name, created_at FROM multisite.points()
+), segment AS (
+	SELECT s.*, staged.id AS staged_id, applied.id AS applied_id, applied.created_at AS applied_created_at,
+		   pg_wal_lsn_diff(s.staged_lsn, s.applied_lsn) AS not_applied
+	FROM multisite.segment_states() s
+	LEFT JOIN point staged ON staged.name = s.staged_point
+	LEFT JOIN point applied ON applied.name = s.applied_point
+), slowest AS (
+	SELECT DISTINCT ON (site) site, segment_id, state, reason, staged_id, staged_lsn
+	FROM segment ORDER BY site, staged_id NULLS FIRST, not_applied DESC
+)
+SELECT s.site,
+	   (SELECT name FROM point WHERE id = min(s.applied_id)) AS applied_point,
+	   extract(epoch FROM clock_timestamp() - min(s.applied_created_at))::float8 AS rpo_seconds,
+	   max(s.not_applied / s.replay_bytes_per_second)::float8 AS rto_seconds,
+	   slowest.segment_id AS slowest_segment,
+	   CASE WHEN newest.id IS NULL THEN 'there is no point yet'
+			WHEN min(s.applied_id) >= newest.id THEN 'the newest point is applied'
+			WHEN slowest.staged_id >= newest.id THEN
+				format('point "%s" is staged on all segments, and is being released or applied', newest.name)
+			ELSE format('point "%s" waits for segment %s, which has staged %s: %s',
+						newest.name, slowest.segment_id, slowest.staged_lsn, slowest.reason)
+	   END AS reason
+FROM segment s
+JOIN slowest USING (site)
+LEFT JOIN LATERAL (SELECT id, name FROM point ORDER BY id DESC LIMIT 1) newest ON true
+GROUP BY s.site, slowest.segment_id, slowest.staged_id, slowest.staged_lsn, slowest.reason, newest.id, newest.name;
+COMMENT ON VIEW multisite_estimates IS
+'on a coordinator: for each remote site, what would be lost and how long a promotion would take if the source were lost now';
+COMMENT ON COLUMN multisite_estimates.site IS 'remote site';
+COMMENT ON COLUMN multisite_estimates.applied_point IS 'newest point that all of its segments have applied';
+COMMENT ON COLUMN multisite_estimates.rpo_seconds IS 'age of that point: work that is younger would be lost, but for points that are staged already';
+COMMENT ON COLUMN multisite_estimates.rto_seconds IS 'predicted time to replay what is staged on the slowest segment, by its measured rate; null before a rate was measured';
+COMMENT ON COLUMN multisite_estimates.slowest_segment IS 'segment that is behind the others';
+COMMENT ON COLUMN multisite_estimates.reason IS 'why the newest point is not applied yet, in words';
+REVOKE ALL ON multisite_estimates FROM PUBLIC;
+GRANT SELECT ON multisite_estimates TO pg_monitor;

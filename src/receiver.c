@@ -50,6 +50,7 @@
 #define RECOVERY_CHECK_MS	100
 #define HEARTBEAT_MS		10000
 #define TOPIC_CHECK_MS		1000
+#define PIPE_RETRY_MS		30000
 
 /* The topics, as kafka_assign() numbers them. */
 enum
@@ -86,6 +87,8 @@ static uint64 applied_point;
 static XLogRecPtr applied_lsn;
 static WireRelease decision;	/* the newest one read */
 static bool state_dirty;		/* an offset moved */
+static TimestampTz pipe_stopped_at;	/* the pipe cannot be followed; else 0 */
+static bool pipe_works;			/* this attempt has taken something from it */
 static WireStatus reported;
 static TimestampTz reported_at;
 
@@ -283,12 +286,26 @@ message_timestamp(const KafkaMessage *message)
 	return (message->timestamp - ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * INT64CONST(1000))) * 1000;
 }
 
-static void
-decode_or_fail(const KafkaMessage *message, WireHeader *header)
+static WireError
+decode(const KafkaMessage *message, WireHeader *header)
 {
-	WireError	error = wire_decode_header(message->head, message->head_len,
-										   message->body, message->body_len, header);
+	return wire_decode_header(message->head, message->head_len,
+							  message->body, message->body_len, header);
+}
 
+static void
+unexpected_message(const WireHeader *header, const KafkaMessage *message)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("unexpected message in Kafka topic \"%s\"", topics[message->topic]),
+			 errdetail("The message at offset %lld is a %s message.",
+					   (long long) message->offset, wire_kind_name(header->kind))));
+}
+
+static void
+check_decoded(WireError error, const KafkaMessage *message)
+{
 	if (error == WIRE_OK)
 		return;
 	ereport(ERROR,
@@ -323,7 +340,7 @@ find_pipe_offset(const StagingState *initial)
 		uint64		end;
 
 		kafka_read_at(finder, topics[FROM_PIPE], middle, &message);
-		decode_or_fail(&message, &header);
+		check_decoded(decode(&message, &header), &message);
 		end = header.lsn + (header.kind == WIRE_WAL ? header.length : 0);
 		if (header.timeline > initial->base_timeline ||
 			(header.timeline == initial->base_timeline && end > initial->base_lsn))
@@ -589,6 +606,43 @@ take_from_pipe(const WireHeader *header, const KafkaMessage *message)
 	staging->pipe_offset = message->offset + 1;
 }
 
+/*
+ * A pipe that cannot be followed must not keep this segment from what it can
+ * do with what it has: release staged points, and be promoted.  So its error
+ * is shown, its further messages are left where they are, and the rest of the
+ * work goes on until the pipe is tried again.
+ */
+static void
+try_pipe(const WireHeader *header, WireError error, const KafkaMessage *message)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	if (pipe_stopped_at != 0)
+		return;
+	PG_TRY();
+	{
+		check_decoded(error, message);
+		if (header->kind > WIRE_HISTORY)
+			unexpected_message(header, message);
+		take_from_pipe(header, message);
+		pipe_works = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(context);
+		edata = CopyErrorData();
+		if (edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+			PG_RE_THROW();
+		FlushErrorState();
+		worker_report_error(edata);
+		FreeErrorData(edata);
+		pipe_stopped_at = GetCurrentTimestamp();
+	}
+	PG_END_TRY();
+}
+
 static void
 take_manifest(const KafkaMessage *message)
 {
@@ -662,20 +716,23 @@ take_messages(void)
 	{
 		WireHeader	header;
 		WorkerSlot *slot = worker_slot();
+		WireError	error = decode(&message, &header);
 
-		decode_or_fail(&message, &header);
-		if (message.topic == FROM_PIPE && header.kind <= WIRE_HISTORY)
-			take_from_pipe(&header, &message);
-		else if (message.topic == FROM_POINTS && header.kind == WIRE_MANIFEST)
+		if (message.topic == FROM_PIPE)
+		{
+			try_pipe(&header, error, &message);
+			slot->bytes += message.body_len;
+			slot->messages++;
+			state_dirty = any = true;
+			continue;
+		}
+		check_decoded(error, &message);
+		if (message.topic == FROM_POINTS && header.kind == WIRE_MANIFEST)
 			take_manifest(&message);
 		else if (message.topic == FROM_RELEASE && header.kind == WIRE_RELEASE)
 			take_decision(&message);
 		else
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("unexpected message in Kafka topic \"%s\"", topics[message.topic]),
-					 errdetail("The message at offset %lld is a %s message.",
-							   (long long) message.offset, wire_kind_name(header.kind))));
+			unexpected_message(&header, &message);
 		slot->bytes += message.body_len;
 		slot->messages++;
 		state_dirty = true;
@@ -913,7 +970,9 @@ show_state(void)
 {
 	const char *trouble = kafka_trouble(consumer);
 
-	if (trouble)
+	if (pipe_stopped_at != 0)
+		worker_set_state(WORKER_FAILED, "%s", worker_slot()->last_error);
+	else if (trouble)
 		worker_set_state(WORKER_CONNECTING, "Kafka cannot be reached: %s", trouble);
 	else if (decision.paused)
 		worker_set_state(WORKER_PAUSED, "stages WAL, and releases none until multisite_resume()");
@@ -1141,10 +1200,14 @@ follow(void)
 		show_state();
 		if (promote_decided())
 			continue;
-		report(decision.promote_point ? WIRE_SEGMENT_PROMOTING : WIRE_SEGMENT_FOLLOWING);
+		report(decision.promote_point ? WIRE_SEGMENT_PROMOTING :
+			   pipe_stopped_at ? WIRE_SEGMENT_FAILED : WIRE_SEGMENT_FOLLOWING);
 		kafka_serve(producer);
-		if (!kafka_trouble(consumer))
+		if (pipe_works && !kafka_trouble(consumer) && pipe_stopped_at == 0)
 			worker_is_well();
+		if (pipe_stopped_at != 0 && decision.promote_point == 0 &&
+			TimestampDifferenceExceeds(pipe_stopped_at, GetCurrentTimestamp(), PIPE_RETRY_MS))
+			return ATTEMPT_AGAIN;
 
 		if (!any)
 			worker_wait(2, sockets,
@@ -1155,7 +1218,7 @@ follow(void)
 		if (worker_reloaded())
 		{
 			check_standby_settings();
-			if (strcmp(fingerprint, kafka_settings_fingerprint()) != 0)
+			if (pipe_stopped_at != 0 || strcmp(fingerprint, kafka_settings_fingerprint()) != 0)
 				return ATTEMPT_AGAIN;
 		}
 	}
@@ -1171,6 +1234,8 @@ receiver_attempt(void)
 	check = NULL;
 	nseen = 0;
 	memset(&decision, 0, sizeof(decision));
+	pipe_stopped_at = 0;
+	pipe_works = false;
 
 	if (multisite_cluster_name[0] == '\0')
 	{

@@ -215,9 +215,8 @@ worker_disabled(const char *reason)
 		worker_wait(0, NULL, -1);
 }
 
-/* Shows and, unless it repeats the last one, logs the error at hand. */
-static void
-report_error(ErrorData *edata)
+void
+worker_report_error(const ErrorData *edata)
 {
 	WorkerSlot *slot = worker_slot();
 	const char *message = edata->message ? edata->message : "unknown error";
@@ -301,7 +300,7 @@ worker_main(const WorkerRoutine *routine)
 			MemoryContextSwitchTo(context);
 			if (worker_slot()->failing_since == 0)
 				pause = FIRST_PAUSE_MS;
-			report_error(edata);
+			worker_report_error(edata);
 			request_failed(routine->kind, edata);
 			RESUME_INTERRUPTS();
 			failed = true;

@@ -38,6 +38,12 @@ extern WorkerSlot *worker_slot(void);
 /* Shows what the worker does, and in words what it waits for. */
 extern void worker_set_state(WorkerState state, const char *fmt,...) pg_attribute_printf(2, 3);
 
+/*
+ * Shows an error, and logs it unless it repeats the last one; for a part of
+ * the work that fails while the rest goes on.
+ */
+extern void worker_report_error(const ErrorData *edata);
+
 /* The work goes well: ends a series of failures, and says so once. */
 extern void worker_is_well(void);
 

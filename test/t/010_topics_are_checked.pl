@@ -22,6 +22,26 @@ sub topics
 }
 
 my $pipe = "$c->{cluster}.main.wal.-1";
+
+# Makes the topic anew while the server is down, or its publisher would.
+sub remake_topic
+{
+	my ($node, @how) = @_;
+	my $list = 'x';
+
+	$node->stop;
+	topics('org.apache.kafka.tools.TopicCommand', '--delete', '--topic', $pipe);
+	# a topic is deleted some time after it is said to be
+	for (1 .. 60)
+	{
+		$list = topics('org.apache.kafka.tools.TopicCommand', '--list');
+		last unless $list =~ /^\Q$pipe\E$/m;
+	}
+	unlike($list, qr/^\Q$pipe\E$/m, 'the topic is gone');
+	topics('org.apache.kafka.tools.TopicCommand', '--create', '--topic', $pipe, @how) if @how;
+	$node->start;
+}
+
 topics('org.apache.kafka.tools.TopicCommand', '--create', '--topic', $pipe, '--partitions', '2');
 my $node = $c->init_source(-1);
 $node->start;
@@ -29,24 +49,15 @@ $c->sql(-1, 'CREATE EXTENSION multisite_repl');
 $c->wait_for($node, "SELECT ($error) LIKE '%has 2 partitions%'");
 like(slurp_file($node->logfile), qr/HINT:  Delete the topic/, 'a topic of two partitions is refused, with a hint');
 
-topics('org.apache.kafka.tools.TopicCommand', '--delete', '--topic', $pipe);
-topics('org.apache.kafka.tools.TopicCommand', '--create', '--topic', $pipe, '--partitions', '1',
-	'--config', 'cleanup.policy=compact');
-$node->reload;
+remake_topic($node, '--partitions', '1', '--config', 'cleanup.policy=compact');
 $c->wait_for($node, "SELECT ($error) LIKE '%cleanup policy \"compact\"%'");
 pass('a compacted topic is refused');
 
-topics('org.apache.kafka.tools.TopicCommand', '--delete', '--topic', $pipe);
-topics('org.apache.kafka.tools.TopicCommand', '--create', '--topic', $pipe, '--partitions', '1',
-	'--config', 'retention.ms=3600000');
-$node->reload;
+remake_topic($node, '--partitions', '1', '--config', 'retention.ms=3600000');
 $c->wait_published(-1);
 like(slurp_file($node->logfile), qr/Kafka may delete messages of topic "\Q$pipe\E" before every remote site has read them/,
 	'a retention that loses unread WAL is warned of');
-$node->stop;
-
-topics('org.apache.kafka.tools.TopicCommand', '--delete', '--topic', $pipe);
-$node->start;
+remake_topic($node);
 $c->wait_for($node, q{SELECT state = 'waiting' FROM multisite_status WHERE worker = 'publisher'});
 my $described = topics('org.apache.kafka.tools.TopicCommand', '--describe', '--topic', $pipe);
 like($described, qr/PartitionCount: 1\s/, 'a topic of ours has one partition');
