@@ -41,6 +41,9 @@ SELECT multisite_add_segment(-2, 'host=a');
 SELECT multisite_add_segment(0, 'nonsense');
 SELECT multisite_add_segment(0, 'host=a', 'a.b');
 SELECT multisite_remove_segment(7);
+SELECT multisite_add_segment(NULL, 'host=a');
+SELECT multisite_add_segment(1, NULL);
+SELECT multisite_remove_segment(NULL);
 
 -- a segment that cannot be reached
 SELECT multisite_add_segment(3, 'host=/nowhere user=u');

@@ -150,6 +150,8 @@ decide_claim(const WireHeader *last, const WireClaim *last_claim,
 		strcmp(last_claim->host, ours->host) == 0 &&
 		strcmp(last_claim->data_directory, ours->data_directory) == 0)
 		return CLAIM_OURS;
+	if (ours->timeline < last_claim->timeline)
+		return CLAIM_STALE;
 	if (ours->timeline > last_claim->timeline)
 		return CLAIM_FAILOVER;
 	return take_over ? CLAIM_TAKE_OVER : CLAIM_COPY;

@@ -76,6 +76,7 @@ typedef enum ClaimVerdict
 	CLAIM_FAILOVER,				/* another server's, on an older timeline */
 	CLAIM_TAKE_OVER,			/* another server's; the operator said so */
 	CLAIM_FOREIGN_SYSTEM,
+	CLAIM_STALE,				/* another server's, on a newer timeline */
 	CLAIM_COPY					/* another server's, on this timeline */
 } ClaimVerdict;
 

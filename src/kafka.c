@@ -173,7 +173,8 @@ kafka_check_options(const char *options, char *problem, size_t size)
 char *
 kafka_settings_fingerprint(void)
 {
-	return psprintf("%s\n%s\n%s\n%d\n%d", multisite_brokers,
+	return psprintf("%s\n%s\n%s\n%s\n%s\n%d\n%d", multisite_brokers,
+					multisite_source_site, multisite_local_conninfo,
 					multisite_kafka_options, multisite_compression,
 					multisite_publisher_memory, multisite_replication_factor);
 }
@@ -769,7 +770,7 @@ set_topic_config(rd_kafka_NewTopic_t *new_topic, TopicUse use)
 										use == TOPIC_STATUS ? "compact" : "delete");
 	if (use == TOPIC_PIPE)
 	{
-		/* what nobody has read must not go; multisite.prune deletes the rest */
+		/* what a remote site has not read yet must not go */
 		(void) rd_kafka_NewTopic_set_config(new_topic, "retention.ms", "-1");
 		(void) rd_kafka_NewTopic_set_config(new_topic, "retention.bytes", "-1");
 	}
@@ -1051,9 +1052,15 @@ kafka_poll(KafkaHandle *kafka, KafkaMessage *message)
 void
 kafka_read_at(KafkaHandle *kafka, const char *topic, int64 offset, KafkaMessage *message)
 {
+	kafka_assign(kafka, 1, &topic, &offset);
+	kafka_read_next(kafka, offset, message);
+}
+
+void
+kafka_read_next(KafkaHandle *kafka, int64 offset, KafkaMessage *message)
+{
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ANSWER_TIMEOUT_MS);
 
-	kafka_assign(kafka, 1, &topic, &offset);
 	for (;;)
 	{
 		kafka_serve(kafka);

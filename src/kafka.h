@@ -111,8 +111,12 @@ extern void kafka_assign(KafkaHandle *kafka, int ntopics, const char *const *top
 /* Next message, if there is one.  Never waits. */
 extern bool kafka_poll(KafkaHandle *kafka, KafkaMessage *message);
 
-/* Waits for the message at the given offset, which must exist. */
+/*
+ * Waits for the message at the given offset, which must exist; the second one
+ * for the message right behind the one that was read last.
+ */
 extern void kafka_read_at(KafkaHandle *kafka, const char *topic, int64 offset,
 						  KafkaMessage *message);
+extern void kafka_read_next(KafkaHandle *kafka, int64 offset, KafkaMessage *message);
 
 #endif							/* MULTISITE_KAFKA_H */

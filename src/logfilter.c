@@ -50,7 +50,7 @@ is_about_released_end(const char *message)
 	{
 		char		text[32];
 
-		snprintf(text, sizeof(text), "%X/%X", LSN_FORMAT_ARGS(ends[i]));
+		snprintf(text, sizeof(text), " at %X/%X:", LSN_FORMAT_ARGS(ends[i]));
 		if (ends[i] != 0 && strstr(message, text) != NULL)
 			return true;
 	}
@@ -60,17 +60,7 @@ is_about_released_end(const char *message)
 static bool
 is_end_of_wal(const char *message)
 {
-	static const char *const starts[] = {
-		"invalid record length at", "invalid magic number", "record with incorrect prev-link",
-		"invalid resource manager ID", "record with invalid length"
-	};
-
-	for (int i = 0; i < lengthof(starts); i++)
-	{
-		if (begins_with(message, starts[i]))
-			return is_about_released_end(message);
-	}
-	return false;
+	return begins_with(message, "invalid record length at ") && is_about_released_end(message);
 }
 
 /* The receiver learns that recovery waits; a latch may be set without a lock */

@@ -275,7 +275,9 @@ reserve_name(const char *name)
 	if (taken)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("consistency point \"%s\" exists already", name)));
+				 errmsg("the name \"%s\" was given to a consistency point before", name),
+				 errdetail("That point is older than the history, or could not be completed; a segment may have a restore point of that name."),
+				 errhint("Choose another name.")));
 }
 
 /* A name of our own: unique by the id, readable by the time. */
@@ -464,6 +466,11 @@ list_remotes(void)
 
 	remotes_listed_at = GetCurrentTimestamp();
 	n = Min(kafka_list_topics(consumer, prefix, ".status", &names), MAX_REMOTES);
+	for (int i = 0; i < nremotes && n == nremotes; i++)
+	{
+		if (strncmp(names[i] + strlen(prefix), remote_sites[i], strlen(remote_sites[i])) != 0)
+			n = nremotes + 1;
+	}
 	if (n < 0 || n == nremotes)
 		return;
 	for (nremotes = 0; nremotes < n; nremotes++)
@@ -498,18 +505,21 @@ note_progress(void)
 	uint64		applied = PG_UINT64_MAX;
 	TimestampTz now = GetCurrentTimestamp();
 	int			heard = 0;
+	int			sites = 0;
 
 	for (int i = 0; i < n; i++)
 	{
 		if (!is_member(entries[i].segment))
 			continue;			/* it has left the cluster */
 		heard++;
+		if (entries[i].segment == COORDINATOR_ID)
+			sites++;
 		staged = Min(staged, entries[i].status.staged_point);
 		released = Min(released, entries[i].status.released_point);
 		applied = Min(applied, entries[i].status.applied_point);
 	}
 	pfree(entries);
-	if (heard < npeers + 1)
+	if (sites == 0 || heard < sites * (npeers + 1))
 		return;					/* not all have been heard of yet */
 	history_reached(staged, POINT_STAGED, now);
 	history_reached(released, POINT_RELEASED, now);

@@ -76,7 +76,8 @@ static uint32 epoch;
 static XLogRecPtr sent_lsn;
 static XLogRecPtr acked_lsn;
 static int64 last_offset;		/* of our last acknowledged message */
-static bool foreign_writer;		/* somebody else's message lies in between */
+static int64 foreign_from;		/* messages of somebody else: from this offset, */
+static int64 foreign_to;		/* up to before this one; 0 if there are none */
 static XLogRecPtr reported_flush;
 static XLogRecPtr reported_replay;
 static TimestampTz reported_at;
@@ -118,14 +119,12 @@ close_finder(void)
 }
 
 static WireHeader
-read_pipe(int64 offset, KafkaMessage *message)
+decode_pipe(const KafkaMessage *message)
 {
 	WireHeader	header;
-	WireError	error;
+	WireError	error = wire_decode_header(message->head, message->head_len,
+										   message->body, message->body_len, &header);
 
-	kafka_read_at(finder, pipe_topic, offset, message);
-	error = wire_decode_header(message->head, message->head_len,
-							   message->body, message->body_len, &header);
 	if (error == WIRE_OK && header.kind > WIRE_HISTORY)
 		error = WIRE_BAD_KIND;
 	if (error != WIRE_OK)
@@ -133,9 +132,46 @@ read_pipe(int64 offset, KafkaMessage *message)
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("invalid message in Kafka topic \"%s\"", pipe_topic),
 				 errdetail("The message at offset %lld cannot be used: %s.",
-						   (long long) offset, wire_error_text(error)),
+						   (long long) message->offset, wire_error_text(error)),
 				 errhint("Something else than multisite_repl may write to this topic. See \"corrupt message\" in docs/operations.md.")));
 	return header;
+}
+
+static WireHeader
+read_pipe(int64 offset, KafkaMessage *message)
+{
+	kafka_read_at(finder, pipe_topic, offset, message);
+	return decode_pipe(message);
+}
+
+/* The same for the message behind the one that was read last. */
+static WireHeader
+read_pipe_next(int64 offset, KafkaMessage *message)
+{
+	kafka_read_next(finder, offset, message);
+	return decode_pipe(message);
+}
+
+/*
+ * The last message of the newest claim.  Behind it may be some of a publisher
+ * that had lost its claim and did not know yet: as many as it had under way.
+ */
+static WireHeader
+read_last_valid(int64 low, int64 high)
+{
+	int64		window = multisite_publisher_memory / 128 + 64;
+	WireHeader	last = {0};
+	KafkaMessage message;
+
+	for (int64 offset = Max(low, high - window); offset < high; offset++)
+	{
+		WireHeader	header = offset == Max(low, high - window) ?
+			read_pipe(offset, &message) : read_pipe_next(offset, &message);
+
+		if (header.epoch >= last.epoch)
+			last = header;
+	}
+	return last;
 }
 
 /*
@@ -181,6 +217,14 @@ refuse_claim(ClaimVerdict verdict, const WireHeader *header, const WireClaim *cl
 							   (unsigned long long) system_id),
 					 errhint("Check multisite.cluster_name, multisite.site_name and multisite.segment_id, or delete the topic if it is of no use any more.")));
 			break;
+		case CLAIM_STALE:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("topic \"%s\" is on timeline %u already", pipe_topic, claim->timeline),
+					 errdetail("It was claimed by %s:%s, which was promoted in this server's place.",
+							   claim->host, claim->data_directory),
+					 errhint("Make this server a standby of the new primary, or set multisite.publish = off.")));
+			break;
 		case CLAIM_COPY:
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
@@ -201,7 +245,6 @@ read_pipe_end(TimeLineID server_timeline, TimeLineID *end_timeline, XLogRecPtr *
 {
 	int64		low,
 				high;
-	KafkaMessage message;
 	WireHeader	last;
 	WireHeader	claim_header;
 	WireClaim	claim;
@@ -220,7 +263,7 @@ read_pipe_end(TimeLineID server_timeline, TimeLineID *end_timeline, XLogRecPtr *
 	if (low == high)
 		return;
 
-	last = read_pipe(high - 1, &message);
+	last = read_last_valid(low, high);
 	epoch = last.epoch;
 	*end_timeline = last.timeline;
 	*end = last.lsn + (last.kind == WIRE_WAL ? last.length : 0);
@@ -431,15 +474,18 @@ start_streaming(XLogRecPtr from)
 
 /*
  * Decides where to begin: where the pipe ends, or, if this server has left
- * that timeline before that place, where it left it.
+ * that timeline before that place, where it left it.  *enter tells whether
+ * the history of the timeline that begins there has to be published first.
  */
 static XLogRecPtr
 choose_start(TimeLineID server_timeline, XLogRecPtr server_flush,
-			 TimeLineID end_timeline, XLogRecPtr end)
+			 TimeLineID end_timeline, XLogRecPtr end, bool *enter)
 {
+	*enter = false;
 	if (end_timeline == 0)
 	{
 		timeline = server_timeline;
+		*enter = timeline > 1;
 		return MyReplicationSlot->data.restart_lsn;
 	}
 	if (end_timeline > server_timeline)
@@ -466,7 +512,15 @@ choose_start(TimeLineID server_timeline, XLogRecPtr server_flush,
 					 errmsg("topic \"%s\" is on a timeline that this server does not come from", pipe_topic),
 					 errdetail("The topic ends on timeline %u, this server is on timeline %u.",
 							   end_timeline, server_timeline)));
-		return Min(end, fork);
+		if (end < fork)
+			return end;			/* the rest of the old timeline comes first */
+
+		/* the walsender streams nothing of a timeline from its very end on */
+		timeline = server_timeline;
+		for (int i = nforks - 1; i >= 0 && forks[i].timeline > end_timeline; i--)
+			timeline = forks[i].timeline;
+		*enter = true;
+		return fork;
 	}
 	if (end > server_flush)
 		ereport(ERROR,
@@ -491,7 +545,11 @@ pipe_delivered(void *arg, uint64 tag, int64 offset)
 
 	/* nobody else writes to our pipe, so its offsets are ours, one by one */
 	if (last_offset >= 0 && offset > last_offset + 1)
-		foreign_writer = true;
+	{
+		if (foreign_to == 0)
+			foreign_from = last_offset + 1;
+		foreign_to = offset;
+	}
 	last_offset = offset;
 }
 
@@ -514,6 +572,11 @@ list_remotes(void)
 	remotes_listed_at = GetCurrentTimestamp();
 	n = kafka_list_topics(status_consumer, prefix, ".status", &names);
 	n = Min(n, MAX_REMOTES);
+	for (int i = 0; i < nremotes && n == nremotes; i++)
+	{
+		if (strcmp(names[i], remotes[i].topic) != 0)
+			n = nremotes + 1;
+	}
 	if (n < 0 || n == nremotes)
 		return;
 	memset(remotes, 0, sizeof(remotes));
@@ -746,25 +809,25 @@ follow_timeline(void)
 	start_streaming(begin);
 }
 
-/* Somebody else's message is in our pipe: is it a newer claim? */
+/* Somebody else's messages are in our pipe: is one of them a newer claim? */
 static void
 check_foreign_writer(void)
 {
-	int64		low,
-				high;
 	KafkaMessage message;
-	WireHeader	header;
 
 	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
-	kafka_watermarks(finder, pipe_topic, &low, &high);
-	header = read_pipe(high - 1, &message);
+	for (int64 offset = foreign_from; offset < foreign_to; offset++)
+	{
+		WireHeader	header = read_pipe(offset, &message);
+
+		if (header.epoch > epoch)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("another server has claimed topic \"%s\"", pipe_topic),
+					 errdetail("Its claim is number %u, this server's was %u.", header.epoch, epoch)));
+	}
 	close_finder();
-	if (header.epoch > epoch)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("another server has claimed topic \"%s\"", pipe_topic),
-				 errdetail("Its claim is number %u, this server's was %u.", header.epoch, epoch)));
-	foreign_writer = false;
+	foreign_to = 0;
 }
 
 static void
@@ -819,7 +882,7 @@ stream(void)
 			continue;
 		}
 		kafka_serve(producer);
-		if (foreign_writer)
+		if (foreign_to != 0)
 			check_foreign_writer();
 		if (blocked && publish_held())
 			continue;
@@ -854,6 +917,7 @@ publisher_attempt(void)
 	TimeLineID	end_timeline;
 	XLogRecPtr	end;
 	XLogRecPtr	start;
+	bool		enter;
 
 	fingerprint = kafka_settings_fingerprint();
 	if (multisite_cluster_name[0] == '\0' || !multisite_publish)
@@ -864,7 +928,7 @@ publisher_attempt(void)
 	}
 
 	multisite_dir_create();
-	foreign_writer = false;
+	foreign_to = 0;
 	nremotes = 0;
 	remotes_listed_at = 0;
 	pipe_topic = topic_wal(multisite_site_name, multisite_segment_id);
@@ -890,9 +954,9 @@ publisher_attempt(void)
 	read_pipe_end(server_timeline, &end_timeline, &end);
 	close_finder();
 	acquire_slot(end_timeline == 0);
-	start = choose_start(server_timeline, server_flush, end_timeline, end);
+	start = choose_start(server_timeline, server_flush, end_timeline, end, &enter);
 	send_claim(server_timeline, start);
-	if (end_timeline == 0 && timeline > 1)
+	if (enter)
 		enter_timeline(timeline, start);
 	start_streaming(start);
 	ereport(LOG,

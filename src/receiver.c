@@ -55,9 +55,9 @@
 /* The topics, as kafka_assign() numbers them. */
 enum
 {
-	FROM_PIPE,
 	FROM_POINTS,
 	FROM_RELEASE,
+	FROM_PIPE,					/* last: left out while it cannot be followed */
 	NUM_TOPICS
 };
 
@@ -594,6 +594,13 @@ take_from_pipe(const WireHeader *header, const KafkaMessage *message)
 	PipeVerdict verdict = decide_origin(&position, header);
 
 	refuse_pipe(verdict, header, message->offset);
+	if (header->kind == WIRE_CLAIM && header->epoch < staging->epoch)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("topic \"%s\" was made anew", topics[FROM_PIPE]),
+				 errdetail("The claim at offset %lld has number %u, but number %u was seen before.",
+						   (long long) message->offset, header->epoch, staging->epoch),
+				 errhint("Take a new base backup for this segment.")));
 	if (verdict == PIPE_TAKE)
 	{
 		if (header->epoch > staging->epoch)
@@ -604,6 +611,21 @@ take_from_pipe(const WireHeader *header, const KafkaMessage *message)
 			take_wal(header, message->body, message->offset);
 	}
 	staging->pipe_offset = message->offset + 1;
+}
+
+/* Reads the first so many of our topics, from where we are in each. */
+static void
+read_topics(int ntopics)
+{
+	const char *names[NUM_TOPICS];
+	int64		offsets[NUM_TOPICS];
+
+	for (int i = 0; i < ntopics; i++)
+		names[i] = topics[i];
+	offsets[FROM_POINTS] = staging->points_offset;
+	offsets[FROM_RELEASE] = staging->release_offset;
+	offsets[FROM_PIPE] = staging->pipe_offset;
+	kafka_assign(consumer, ntopics, names, offsets);
 }
 
 /*
@@ -639,6 +661,7 @@ try_pipe(const WireHeader *header, WireError error, const KafkaMessage *message)
 		worker_report_error(edata);
 		FreeErrorData(edata);
 		pipe_stopped_at = GetCurrentTimestamp();
+		read_topics(FROM_PIPE);
 	}
 	PG_END_TRY();
 }
@@ -1120,7 +1143,6 @@ static void
 open_topics(void)
 {
 	int64		offsets[NUM_TOPICS];
-	const char *names[NUM_TOPICS];
 
 	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
 	topics[FROM_PIPE] = topic_wal(multisite_source_site, multisite_segment_id);
@@ -1146,13 +1168,12 @@ open_topics(void)
 		int64		low,
 					high;
 
-		names[i] = topics[i];
 		kafka_watermarks(consumer, topics[i], &low, &high);
 		if (offsets[i] > high || offsets[i] < low)
 		{
 			/* what matters of old decisions is in the newest one */
 			if (i == FROM_RELEASE && offsets[i] < low)
-				offsets[i] = low;
+				staging->release_offset = low;
 			else
 				ereport(ERROR,
 						(errcode(ERRCODE_DATA_EXCEPTION),
@@ -1164,7 +1185,7 @@ open_topics(void)
 						 errhint("Kafka deleted messages that were not read yet: check the topic's retention, and take a new base backup for this segment.")));
 		}
 	}
-	kafka_assign(consumer, NUM_TOPICS, names, offsets);
+	read_topics(NUM_TOPICS);
 }
 
 static AttemptEnd

@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -92,6 +93,21 @@ check_conninfo(const char *conninfo)
 	PQconninfoFree(options);
 }
 
+/* What both functions below refuse; they are called on NULLs, for the site's. */
+static void
+check_registry_arguments(bool has_null)
+{
+	if (has_null)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the id and the connection string of a segment must not be null")));
+	if (strcmp(get_database_name(MyDatabaseId), multisite_database) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the registry of segments is in database \"%s\"", multisite_database),
+				 errdetail("That is what multisite.database says; workers look nowhere else.")));
+}
+
 /*
  * multisite_add_segment(segment_id int, conninfo text, site text)
  *
@@ -101,13 +117,17 @@ check_conninfo(const char *conninfo)
 Datum
 multisite_add_segment(PG_FUNCTION_ARGS)
 {
-	int32		id = PG_GETARG_INT32(0);
-	char	   *conninfo = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	char	   *site = PG_ARGISNULL(2) ? multisite_site_name : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	int32		id;
+	char	   *conninfo;
+	char	   *site;
 	Oid			types[3] = {TEXTOID, INT4OID, TEXTOID};
 	Datum		values[3];
 
 	require_preload();
+	check_registry_arguments(PG_ARGISNULL(0) || PG_ARGISNULL(1));
+	id = PG_GETARG_INT32(0);
+	conninfo = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	site = PG_ARGISNULL(2) ? multisite_site_name : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	if (!superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -138,12 +158,15 @@ multisite_add_segment(PG_FUNCTION_ARGS)
 Datum
 multisite_remove_segment(PG_FUNCTION_ARGS)
 {
-	int32		id = PG_GETARG_INT32(0);
-	char	   *site = PG_ARGISNULL(1) ? multisite_site_name : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	int32		id;
+	char	   *site;
 	Oid			types[2] = {TEXTOID, INT4OID};
 	Datum		values[2];
 
 	require_preload();
+	check_registry_arguments(PG_ARGISNULL(0));
+	id = PG_GETARG_INT32(0);
+	site = PG_ARGISNULL(1) ? multisite_site_name : text_to_cstring(PG_GETARG_TEXT_PP(1));
 	if (!superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -91,8 +91,7 @@ typedef enum RequestAction
 	ACTION_CREATE_POINT,
 	ACTION_PROMOTE,
 	ACTION_PAUSE,
-	ACTION_RESUME,
-	ACTION_PROMOTE_OFFLINE
+	ACTION_RESUME
 } RequestAction;
 
 /* One call from a session to a worker; protected by MultisiteShared.lock */
