@@ -14,6 +14,7 @@ OBJS = \
 	src/kafka.o \
 	src/logfilter.o \
 	src/main.o \
+	src/messages.o \
 	src/orchestrator.o \
 	src/points.o \
 	src/promote.o \

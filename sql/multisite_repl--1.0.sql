@@ -286,12 +286,14 @@ WITH point AS (
 	FROM segment ORDER BY site, staged_id NULLS FIRST, not_applied DESC
 )
 SELECT s.site,
-	   (SELECT name FROM point WHERE id = min(s.applied_id)) AS applied_point,
-	   extract(epoch FROM clock_timestamp() - min(s.applied_created_at))::float8 AS rpo_seconds,
+	   (SELECT name FROM point WHERE id = min(s.applied_id) AND bool_and(s.applied_id IS NOT NULL)) AS applied_point,
+	   CASE WHEN bool_and(s.applied_id IS NOT NULL) THEN
+			extract(epoch FROM clock_timestamp() - min(s.applied_created_at))::float8
+	   END AS rpo_seconds,
 	   max(s.not_applied / s.replay_bytes_per_second)::float8 AS rto_seconds,
 	   slowest.segment_id AS slowest_segment,
 	   CASE WHEN newest.id IS NULL THEN 'there is no point yet'
-			WHEN min(s.applied_id) >= newest.id THEN 'the newest point is applied'
+			WHEN bool_and(s.applied_id >= newest.id) THEN 'the newest point is applied'
 			WHEN slowest.staged_id >= newest.id THEN
 				format('point "%s" is staged on all segments, and is being released or applied', newest.name)
 			ELSE format('point "%s" waits for segment %s, which has staged %s: %s',

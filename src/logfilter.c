@@ -70,7 +70,8 @@ wake_receiver(void)
 	Latch	   *latch = multisite_shared->workers[WORKER_RECEIVER].latch;
 
 	pg_atomic_fetch_add_u64(&multisite_shared->startup_waits, 1);
-	if (latch)
+	/* one that has failed is to wait for its time */
+	if (latch && multisite_shared->workers[WORKER_RECEIVER].state != WORKER_FAILED)
 		SetLatch(latch);
 }
 
@@ -84,7 +85,10 @@ hide_value(ErrorData *edata, const char *name)
 		edata->message = psprintf("parameter \"%s\" changed", name);
 	snprintf(start, sizeof(start), "invalid value for parameter \"%s\":", name);
 	if (begins_with(edata->message, start))
+	{
 		edata->message = psprintf("invalid value for parameter \"%s\"", name);
+		edata->hide_stmt = true;
+	}
 }
 
 static void

@@ -32,6 +32,7 @@
 #include "decide.h"
 #include "history.h"
 #include "kafka.h"
+#include "messages.h"
 #include "orchestrator.h"
 #include "settings.h"
 #include "worker.h"
@@ -97,18 +98,12 @@ read_last_decision(void)
 		worker_wait(0, NULL, TOPIC_CHECK_MS);
 	}
 	kafka_read_at(consumer, release_topic, high - 1, &message);
-	error = wire_decode_header(message.head, message.head_len, message.body,
-							   message.body_len, &header);
+	error = message_decode(&message, &header);
 	if (error == WIRE_OK && header.kind != WIRE_RELEASE)
 		error = WIRE_BAD_KIND;
 	if (error == WIRE_OK)
 		error = wire_decode_release(message.body, message.body_len, &decision);
-	if (error != WIRE_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("invalid message in Kafka topic \"%s\"", release_topic),
-				 errdetail("The decision at offset %lld cannot be used: %s.",
-						   (long long) message.offset, wire_error_text(error))));
+	message_check(error, release_topic, &message);
 	if (header.system_id != GetSystemIdentifier())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -295,23 +290,12 @@ newest_releasable(void)
 static void
 take_manifest(const KafkaMessage *message)
 {
-	static WireManifestEntry *entries = NULL;
 	WireManifest manifest;
+	const WireManifestEntry *entries = message_manifest(points_topic, message, &manifest);
 	WireManifestEntry *copy;
 	KnownPoint *point;
 	MemoryContext old;
-	WireError	error;
 
-	if (entries == NULL)
-		entries = MemoryContextAlloc(TopMemoryContext, sizeof(WireManifestEntry) * WIRE_MAX_SEGMENTS);
-	error = wire_decode_manifest(message->body, message->body_len, &manifest,
-								 entries, WIRE_MAX_SEGMENTS);
-	if (error != WIRE_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("invalid message in Kafka topic \"%s\"", points_topic),
-				 errdetail("The manifest at offset %lld cannot be used: %s.",
-						   (long long) message->offset, wire_error_text(error))));
 	if (manifest.id < decision.released_point ||
 		(npoints > 0 && manifest.id <= points[npoints - 1].needs.id))
 		return;
@@ -364,10 +348,7 @@ take_status(const KafkaMessage *message)
 	WireHeader	header;
 	WireStatus	status;
 
-	if (wire_decode_header(message->head, message->head_len, message->body,
-						   message->body_len, &header) == WIRE_OK &&
-		header.kind == WIRE_STATUS &&
-		wire_decode_status(message->body, message->body_len, &status) == WIRE_OK)
+	if (message_status(message, &header, &status))
 		know_segment(header.segment, &status);
 }
 
@@ -379,20 +360,10 @@ take_messages(void)
 	kafka_serve(consumer);
 	while (kafka_poll(consumer, &message))
 	{
-		WireHeader	header;
-
 		if (message.topic == FROM_STATUS)
 			take_status(&message);
-		else if (wire_decode_header(message.head, message.head_len, message.body,
-									message.body_len, &header) == WIRE_OK &&
-				 header.kind == WIRE_MANIFEST)
-			take_manifest(&message);
 		else
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("invalid message in Kafka topic \"%s\"", points_topic),
-					 errdetail("The message at offset %lld is no manifest.",
-							   (long long) message.offset)));
+			take_manifest(&message);
 	}
 }
 
@@ -439,10 +410,9 @@ choose_promotion_point(const Request *request)
 					 errmsg("this site is not yet consistent"),
 					 errdetail("No consistency point after the base backups is staged on all segments."),
 					 errhint("See multisite_segments for what each of them waits for.")));
-		return point;
 	}
-
-	point = find_point_by_name(request->name);
+	else
+		point = find_point_by_name(request->name);
 	if (point == NULL)
 	{
 		PointRecord record;
@@ -457,8 +427,8 @@ choose_promotion_point(const Request *request)
 				 errmsg("consistency point \"%s\" does not exist", request->name),
 				 errhint("See multisite_consistency_points.")));
 	}
-	if (point->needs.id == decision.released_point)
-		return point;
+
+	/* a released one, too: a segment may have been built anew since */
 	switch (decide_point(&point->needs, known, nknown, &blocker))
 	{
 		case POINT_RELEASABLE:
@@ -473,7 +443,8 @@ choose_promotion_point(const Request *request)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("consistency point \"%s\" cannot be used at this site", point->name),
-					 errdetail("It lies before the base backup of segment %d.", blocker)));
+					 errdetail("It lies before the base backup of segment %d.", blocker),
+					 errhint("That segment joins with the next point. If there will be none, promote the other segments by hand, and restore this one by other means.")));
 			break;
 	}
 	return point;
@@ -509,45 +480,23 @@ decide_promotion(const Request *request)
 }
 
 static void
-serve_request(void)
+serve_request(const Request *request, char *name)
 {
-	Request		request;
-	MemoryContext context = CurrentMemoryContext;
-
-	if (!request_take(WORKER_ORCHESTRATOR, &request))
-		return;
-	PG_TRY();
+	if (request->action == ACTION_PROMOTE)
+		decide_promotion(request);
+	else
 	{
 		WireRelease next = decision;
 
-		if (request.action == ACTION_PROMOTE)
-			decide_promotion(&request);
-		else
-		{
-			if (decision.promote_point != 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						 errmsg("a promotion to consistency point \"%s\" is under way", decision.name)));
-			next.paused = request.action == ACTION_PAUSE;
-			if (next.paused != decision.paused)
-				decide(next);
-		}
-		request_done(WORKER_ORCHESTRATOR, decision.name);
+		if (decision.promote_point != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("a promotion to consistency point \"%s\" is under way", decision.name)));
+		next.paused = request->action == ACTION_PAUSE;
+		if (next.paused != decision.paused)
+			decide(next);
 	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(context);
-		edata = CopyErrorData();
-		if (edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
-			PG_RE_THROW();
-		FlushErrorState();
-		LWLockReleaseAll();
-		request_failed(WORKER_ORCHESTRATOR, edata);
-		FreeErrorData(edata);
-	}
-	PG_END_TRY();
+	strlcpy(name, decision.name, WIRE_NAME_SIZE);
 }
 
 /* Lets the coordinator follow once all others accept writes. */
@@ -676,7 +625,7 @@ orchestrator_attempt(void)
 
 		take_messages();
 		kafka_serve(producer);
-		serve_request();
+		worker_serve_request(serve_request);
 		note_progress();
 		if (decision.promote_point != 0)
 			drive_promotion();

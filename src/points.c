@@ -40,6 +40,7 @@
 #include "conn.h"
 #include "history.h"
 #include "kafka.h"
+#include "messages.h"
 #include "points.h"
 #include "segments.h"
 #include "settings.h"
@@ -145,7 +146,7 @@ static TimestampTz
 step_deadline(void)
 {
 	/* the segment itself gives up at the barrier's timeout, with a reason */
-	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), multisite_barrier_timeout + 1000);
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), multisite_barrier_timeout + INT64CONST(1000));
 }
 
 /*
@@ -458,21 +459,28 @@ static void
 list_remotes(void)
 {
 	char	  **names;
-	char	   *prefix = psprintf("%s.%s.", multisite_cluster_name, multisite_site_name);
+	char		prefix[2 * NAMEDATALEN + 2];
 	const char *assigned[MAX_REMOTES];
 	int64		offsets[MAX_REMOTES];
 	int64		high;
 	int			n;
+	bool		same;
 
+	snprintf(prefix, sizeof(prefix), "%s.%s.", multisite_cluster_name, multisite_site_name);
 	remotes_listed_at = GetCurrentTimestamp();
 	n = Min(kafka_list_topics(consumer, prefix, ".status", &names), MAX_REMOTES);
-	for (int i = 0; i < nremotes && n == nremotes; i++)
-	{
-		if (strncmp(names[i] + strlen(prefix), remote_sites[i], strlen(remote_sites[i])) != 0)
-			n = nremotes + 1;
-	}
-	if (n < 0 || n == nremotes)
+	if (n < 0)
 		return;
+	same = n == nremotes;
+	for (int i = 0; i < n && same; i++)
+		same = strncmp(names[i] + strlen(prefix), remote_sites[i], strlen(remote_sites[i])) == 0;
+	if (same)
+	{
+		for (int i = 0; i < n; i++)
+			pfree(names[i]);
+		pfree(names);
+		return;
+	}
 	for (nremotes = 0; nremotes < n; nremotes++)
 	{
 		assigned[nremotes] = names[nremotes];
@@ -538,10 +546,7 @@ take_remote_status(void)
 		WireHeader	header;
 		WireStatus	status;
 
-		if (wire_decode_header(message.head, message.head_len, message.body,
-							   message.body_len, &header) != WIRE_OK ||
-			header.kind != WIRE_STATUS ||
-			wire_decode_status(message.body, message.body_len, &status) != WIRE_OK)
+		if (!message_status(&message, &header, &status))
 			continue;
 		segment_heard(remote_sites[message.topic], header.segment, &status);
 		any = true;
@@ -569,21 +574,10 @@ find_last_id(void)
 		KafkaMessage message;
 		WireHeader	header;
 		WireManifest manifest;
-		WireManifestEntry *entries = palloc(sizeof(WireManifestEntry) * WIRE_MAX_SEGMENTS);
-		WireError	error;
 
 		kafka_read_at(consumer, points_topic, high - 1, &message);
-		error = wire_decode_header(message.head, message.head_len, message.body,
-								   message.body_len, &header);
-		if (error == WIRE_OK)
-			error = wire_decode_manifest(message.body, message.body_len, &manifest,
-										 entries, WIRE_MAX_SEGMENTS);
-		if (error != WIRE_OK)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("invalid message in Kafka topic \"%s\"", points_topic),
-					 errdetail("The message at offset %lld cannot be used: %s.",
-							   (long long) message.offset, wire_error_text(error))));
+		(void) message_manifest(points_topic, &message, &manifest);
+		(void) message_decode(&message, &header);
 		if (header.system_id != GetSystemIdentifier())
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -593,50 +587,23 @@ find_last_id(void)
 							   (unsigned long long) GetSystemIdentifier()),
 					 errhint("Check multisite.cluster_name and multisite.site_name.")));
 		last_id = Max(last_id, manifest.id);
-		pfree(entries);
 	}
 }
 
-/* Carries out a session's request; its error is the session's, not ours. */
+/* A session wants a point. */
 static void
-serve_request(void)
+serve_request(const Request *request, char *name)
 {
-	Request		request;
-	char		name[WIRE_NAME_SIZE];
-	MemoryContext context = CurrentMemoryContext;
-
-	if (!request_take(WORKER_POINTS, &request))
-		return;
-	PG_TRY();
+	connect_segments();
+	if (request->has_name)
 	{
-		connect_segments();
-		if (request.has_name)
-		{
-			reserve_name(request.name);
-			strlcpy(name, request.name, WIRE_NAME_SIZE);
-		}
-		else
-			make_name(name, last_id + 1);
-		make_point(name, count_commits());
-		kafka_flush(producer, PUBLISH_TIMEOUT_MS);
-		request_done(WORKER_POINTS, name);
+		reserve_name(request->name);
+		strlcpy(name, request->name, WIRE_NAME_SIZE);
 	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(context);
-		edata = CopyErrorData();
-		if (edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
-			PG_RE_THROW();
-		FlushErrorState();
-		AbortOutOfAnyTransaction();
-		LWLockReleaseAll();
-		MemoryContextSwitchTo(context);
-		request_failed(WORKER_POINTS, edata);
-		FreeErrorData(edata);
-	}
-	PG_END_TRY();
+	else
+		make_name(name, last_id + 1);
+	make_point(name, count_commits());
+	kafka_flush(producer, PUBLISH_TIMEOUT_MS);
 }
 
 /* A point of the interval, unless nothing was committed since the last one. */
@@ -666,12 +633,9 @@ points_attempt(void)
 		worker_set_state(WORKER_STOPPED, "points are made on the coordinator");
 		return ATTEMPT_FINISHED;
 	}
-	if (multisite_cluster_name[0] == '\0' || !multisite_publish)
-	{
-		worker_disabled(multisite_cluster_name[0] == '\0' ?
-						"multisite.cluster_name is not set" : "multisite.publish is off");
+	if (worker_is_no_source())
 		return ATTEMPT_AGAIN;
-	}
+	worker_connect(multisite_database);
 
 	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
 	nremotes = 0;
@@ -698,7 +662,7 @@ points_attempt(void)
 		take_remote_status();
 
 		MemoryContextSwitchTo(step);
-		serve_request();
+		worker_serve_request(serve_request);
 		now = GetCurrentTimestamp();
 		if (multisite_consistency_point_interval > 0 && now >= next_at)
 		{
@@ -746,7 +710,6 @@ multisite_points_main(Datum arg)
 {
 	static const WorkerRoutine routine = {
 		.kind = WORKER_POINTS,
-		.database = true,
 		.attempt = points_attempt,
 		.release = points_release
 	};

@@ -43,6 +43,7 @@
 #include "history.h"
 #include "identity.h"
 #include "kafka.h"
+#include "messages.h"
 #include "publisher.h"
 #include "settings.h"
 #include "worker.h"
@@ -122,18 +123,11 @@ static WireHeader
 decode_pipe(const KafkaMessage *message)
 {
 	WireHeader	header;
-	WireError	error = wire_decode_header(message->head, message->head_len,
-										   message->body, message->body_len, &header);
+	WireError	error = message_decode(message, &header);
 
 	if (error == WIRE_OK && header.kind > WIRE_HISTORY)
 		error = WIRE_BAD_KIND;
-	if (error != WIRE_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("invalid message in Kafka topic \"%s\"", pipe_topic),
-				 errdetail("The message at offset %lld cannot be used: %s.",
-						   (long long) message->offset, wire_error_text(error)),
-				 errhint("Something else than multisite_repl may write to this topic. See \"corrupt message\" in docs/operations.md.")));
+	message_check(error, pipe_topic, message);
 	return header;
 }
 
@@ -438,6 +432,16 @@ advance_slot(XLogRecPtr acked)
 	ReplicationSlotsComputeRequiredLSN();
 }
 
+/* The forks that led to a timeline, oldest first; -1 if they cannot be read. */
+static int
+read_history(TimeLineID tli, TimelineFork *forks, int max_forks)
+{
+	PGresult   *result = server_exec(psprintf("TIMELINE_HISTORY %u", tli), "read a timeline's history");
+
+	return decide_parse_history(PQgetvalue(result, 0, 1), PQgetlength(result, 0, 1),
+								forks, max_forks);
+}
+
 /* Publishes the history file of a timeline, and makes that one current. */
 static void
 enter_timeline(TimeLineID next, XLogRecPtr begin)
@@ -481,12 +485,24 @@ static XLogRecPtr
 choose_start(TimeLineID server_timeline, XLogRecPtr server_flush,
 			 TimeLineID end_timeline, XLogRecPtr end, bool *enter)
 {
+	TimelineFork forks[64];
+	int			nforks;
+
 	*enter = false;
 	if (end_timeline == 0)
 	{
+		XLogRecPtr	start = MyReplicationSlot->data.restart_lsn;
+
+		/* WAL before this timeline is the old site's */
 		timeline = server_timeline;
-		*enter = timeline > 1;
-		return MyReplicationSlot->data.restart_lsn;
+		if (timeline > 1)
+		{
+			*enter = true;
+			nforks = read_history(timeline, forks, lengthof(forks));
+			if (nforks > 0)
+				start = Max(start, forks[nforks - 1].end_lsn);
+		}
+		return start;
 	}
 	if (end_timeline > server_timeline)
 		ereport(ERROR,
@@ -498,14 +514,10 @@ choose_start(TimeLineID server_timeline, XLogRecPtr server_flush,
 	timeline = end_timeline;
 	if (end_timeline < server_timeline)
 	{
-		PGresult   *result = server_exec(psprintf("TIMELINE_HISTORY %u", server_timeline),
-										 "read a timeline's history");
-		TimelineFork forks[64];
-		int			nforks = decide_parse_history(PQgetvalue(result, 0, 1),
-												  PQgetlength(result, 0, 1),
-												  forks, lengthof(forks));
-		XLogRecPtr	fork = nforks > 0 ? decide_fork_of(forks, nforks, end_timeline) : 0;
+		XLogRecPtr	fork;
 
+		nforks = read_history(server_timeline, forks, lengthof(forks));
+		fork = nforks > 0 ? decide_fork_of(forks, nforks, end_timeline) : 0;
 		if (fork == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -564,21 +576,28 @@ list_remotes(void)
 {
 	char	  **names;
 	int			n;
-	char	   *prefix = psprintf("%s.%s.", multisite_cluster_name, multisite_site_name);
+	char		prefix[2 * NAMEDATALEN + 2];
 	const char *assigned[MAX_REMOTES];
 	int64		offsets[MAX_REMOTES];
 	int64		high;
+	bool		same;
 
+	snprintf(prefix, sizeof(prefix), "%s.%s.", multisite_cluster_name, multisite_site_name);
 	remotes_listed_at = GetCurrentTimestamp();
 	n = kafka_list_topics(status_consumer, prefix, ".status", &names);
 	n = Min(n, MAX_REMOTES);
-	for (int i = 0; i < nremotes && n == nremotes; i++)
-	{
-		if (strcmp(names[i], remotes[i].topic) != 0)
-			n = nremotes + 1;
-	}
-	if (n < 0 || n == nremotes)
+	if (n < 0)
 		return;
+	same = n == nremotes;
+	for (int i = 0; i < n && same; i++)
+		same = strcmp(names[i], remotes[i].topic) == 0;
+	if (same)
+	{
+		for (int i = 0; i < n; i++)
+			pfree(names[i]);
+		pfree(names);
+		return;
+	}
 	memset(remotes, 0, sizeof(remotes));
 	for (nremotes = 0; nremotes < n; nremotes++)
 	{
@@ -600,12 +619,8 @@ take_remote_status(void)
 		WireHeader	header;
 		WireStatus	status;
 
-		/* what others than we make of it is not our trouble */
-		if (wire_decode_header(message.head, message.head_len, message.body,
-							   message.body_len, &header) != WIRE_OK ||
-			header.kind != WIRE_STATUS || header.segment != multisite_segment_id ||
-			header.system_id != system_id ||
-			wire_decode_status(message.body, message.body_len, &status) != WIRE_OK)
+		if (!message_status(&message, &header, &status) ||
+			header.segment != multisite_segment_id || header.system_id != system_id)
 			continue;
 		remotes[message.topic].staged_lsn = status.staged_lsn;
 		remotes[message.topic].applied_lsn = status.applied_lsn;
@@ -920,12 +935,9 @@ publisher_attempt(void)
 	bool		enter;
 
 	fingerprint = kafka_settings_fingerprint();
-	if (multisite_cluster_name[0] == '\0' || !multisite_publish)
-	{
-		worker_disabled(multisite_cluster_name[0] == '\0' ?
-						"multisite.cluster_name is not set" : "multisite.publish is off");
+	if (worker_is_no_source())
 		return ATTEMPT_AGAIN;
-	}
+	worker_connect(NULL);		/* for the bootstrap superuser's name */
 
 	multisite_dir_create();
 	foreign_to = 0;
@@ -988,7 +1000,6 @@ multisite_publisher_main(Datum arg)
 {
 	static const WorkerRoutine routine = {
 		.kind = WORKER_PUBLISHER,
-		.database = true,
 		.attempt = publisher_attempt,
 		.release = publisher_release
 	};

@@ -39,6 +39,7 @@
 #include "decide.h"
 #include "history.h"
 #include "kafka.h"
+#include "messages.h"
 #include "receiver.h"
 #include "settings.h"
 #include "staging.h"
@@ -286,13 +287,6 @@ message_timestamp(const KafkaMessage *message)
 	return (message->timestamp - ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * INT64CONST(1000))) * 1000;
 }
 
-static WireError
-decode(const KafkaMessage *message, WireHeader *header)
-{
-	return wire_decode_header(message->head, message->head_len,
-							  message->body, message->body_len, header);
-}
-
 static void
 unexpected_message(const WireHeader *header, const KafkaMessage *message)
 {
@@ -301,19 +295,6 @@ unexpected_message(const WireHeader *header, const KafkaMessage *message)
 			 errmsg("unexpected message in Kafka topic \"%s\"", topics[message->topic]),
 			 errdetail("The message at offset %lld is a %s message.",
 					   (long long) message->offset, wire_kind_name(header->kind))));
-}
-
-static void
-check_decoded(WireError error, const KafkaMessage *message)
-{
-	if (error == WIRE_OK)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("invalid message in Kafka topic \"%s\"", topics[message->topic]),
-			 errdetail("The message at offset %lld cannot be used: %s.",
-					   (long long) message->offset, wire_error_text(error)),
-			 errhint("Something else than multisite_repl may write to this topic. See \"corrupt message\" in docs/operations.md.")));
 }
 
 /*
@@ -340,7 +321,7 @@ find_pipe_offset(const StagingState *initial)
 		uint64		end;
 
 		kafka_read_at(finder, topics[FROM_PIPE], middle, &message);
-		check_decoded(decode(&message, &header), &message);
+		message_check(message_decode(&message, &header), topics[FROM_PIPE], &message);
 		end = header.lsn + (header.kind == WIRE_WAL ? header.length : 0);
 		if (header.timeline > initial->base_timeline ||
 			(header.timeline == initial->base_timeline && end > initial->base_lsn))
@@ -643,7 +624,7 @@ try_pipe(const WireHeader *header, WireError error, const KafkaMessage *message)
 		return;
 	PG_TRY();
 	{
-		check_decoded(error, message);
+		message_check(error, topics[FROM_PIPE], message);
 		if (header->kind > WIRE_HISTORY)
 			unexpected_message(header, message);
 		take_from_pipe(header, message);
@@ -655,8 +636,6 @@ try_pipe(const WireHeader *header, WireError error, const KafkaMessage *message)
 
 		MemoryContextSwitchTo(context);
 		edata = CopyErrorData();
-		if (edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
-			PG_RE_THROW();
 		FlushErrorState();
 		worker_report_error(edata);
 		FreeErrorData(edata);
@@ -669,21 +648,10 @@ try_pipe(const WireHeader *header, WireError error, const KafkaMessage *message)
 static void
 take_manifest(const KafkaMessage *message)
 {
-	static WireManifestEntry *entries = NULL;
 	WireManifest manifest;
+	const WireManifestEntry *entries = message_manifest(topics[FROM_POINTS], message, &manifest);
 	PointRecord point;
-	WireError	error;
 
-	if (entries == NULL)
-		entries = MemoryContextAlloc(TopMemoryContext, sizeof(WireManifestEntry) * WIRE_MAX_SEGMENTS);
-	error = wire_decode_manifest(message->body, message->body_len, &manifest,
-								 entries, WIRE_MAX_SEGMENTS);
-	if (error != WIRE_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("invalid message in Kafka topic \"%s\"", topics[FROM_POINTS]),
-				 errdetail("The manifest at offset %lld cannot be used: %s.",
-						   (long long) message->offset, wire_error_text(error))));
 	staging->points_offset = message->offset + 1;
 	if (history_by_id(manifest.id, &point) || manifest.id <= staging->released_point)
 		return;
@@ -713,14 +681,10 @@ static void
 take_decision(const KafkaMessage *message)
 {
 	WireRelease release;
-	WireError	error = wire_decode_release(message->body, message->body_len, &release);
 
-	if (error != WIRE_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("invalid message in Kafka topic \"%s\"", topics[FROM_RELEASE]),
-				 errdetail("The decision at offset %lld cannot be used: %s.",
-						   (long long) message->offset, wire_error_text(error))));
+	message_check(wire_decode_release(message->body, message->body_len, &release),
+				  topics[FROM_RELEASE], message);
+
 	/* kept until it is carried out, so the offset stays at it */
 	staging->release_offset = message->offset;
 	if (release.decision >= decision.decision)
@@ -739,7 +703,7 @@ take_messages(void)
 	{
 		WireHeader	header;
 		WorkerSlot *slot = worker_slot();
-		WireError	error = decode(&message, &header);
+		WireError	error = message_decode(&message, &header);
 
 		if (message.topic == FROM_PIPE)
 		{
@@ -749,10 +713,10 @@ take_messages(void)
 			state_dirty = any = true;
 			continue;
 		}
-		check_decoded(error, &message);
-		if (message.topic == FROM_POINTS && header.kind == WIRE_MANIFEST)
+		message_check(error, topics[message.topic], &message);
+		if (message.topic == FROM_POINTS)
 			take_manifest(&message);
-		else if (message.topic == FROM_RELEASE && header.kind == WIRE_RELEASE)
+		else if (header.kind == WIRE_RELEASE)
 			take_decision(&message);
 		else
 			unexpected_message(&header, &message);
@@ -808,6 +772,23 @@ find_seen(XLogRecPtr end)
 }
 
 /*
+ * The source has left the timeline before this point: its segment failed over
+ * to a standby that had not got that far.  There will never be such a state.
+ */
+static void
+void_point(PointRecord *point)
+{
+	ereport(LOG,
+			(errmsg("consistency point \"%s\" is void", point->name),
+			 errdetail("It lies at %X/%X on timeline %u, which the source left before that.",
+					   LSN_FORMAT_ARGS(point->lsn), point->timeline)));
+	point->passed = true;
+	history_put(point, true);
+	staging->passed_point = Max(staging->passed_point, point->id);
+	staging_save();
+}
+
+/*
  * A point counts as staged when the WAL up to it is durable and valid and
  * ends in the restore point of its name.
  */
@@ -836,7 +817,13 @@ check_points(void)
 
 		if (points[i].passed || points[i].lsn < staging->released_lsn)
 			continue;
-		if (points[i].lsn > valid_end)
+		if (points[i].timeline < staging_timeline_at(points[i].lsn))
+		{
+			void_point(&points[i]);
+			continue;
+		}
+		if (points[i].lsn > valid_end ||
+			points[i].timeline > staging_timeline_at(points[i].lsn))
 			break;
 		if (points[i].lsn == staging->released_lsn)
 		{
@@ -1042,6 +1029,21 @@ show_promoted(void)
 	worker_set_state(WORKER_PROMOTED, "this segment was promoted at consistency point \"%s\"", point.name);
 }
 
+/* Points behind that of the promotion are of a history that did not happen. */
+static void
+forget_later_points(void)
+{
+	PointRecord *points;
+	int			n = history_after(staging->promote_point, &points);
+
+	for (int i = 0; i < n; i++)
+	{
+		points[i].passed = true;
+		history_put(&points[i], false);
+	}
+	pfree(points);
+}
+
 /* This server accepts writes: tells so, and puts away what it was. */
 static void
 finish_promotion(void)
@@ -1054,6 +1056,7 @@ finish_promotion(void)
 		staging->promote_point = staging->released_point;
 	staging_save();
 	staging_discard();
+	forget_later_points();
 	show_promoted();
 	report(WIRE_SEGMENT_PROMOTED);
 	ereport(LOG,
@@ -1155,6 +1158,9 @@ open_topics(void)
 	kafka_ensure_topic(producer, topics[FROM_RELEASE], TOPIC_PIPE);
 	if (worker_slot()->failing_since != 0)
 		report_failure();
+	check_standby_settings();
+	if (staging->system_id != 0)
+		check_state();
 	wait_for_topic(topics[FROM_PIPE], "the source segment's publisher");
 	wait_for_topic(topics[FROM_POINTS], "the source coordinator");
 
@@ -1296,12 +1302,9 @@ receiver_attempt(void)
 						   multisite_site_name),
 				 errhint("Give this site a name of its own by multisite.site_name, and restart.")));
 
-	check_standby_settings();
 	history_load();
 	wait_for_recovery();
-	known = staging_open();
-	if (known)
-		check_state();
+	(void) staging_open();
 	return follow();
 }
 

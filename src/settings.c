@@ -202,7 +202,7 @@ settings_define(void)
 			   &multisite_consistency_point_interval, 0, 0, INT_MAX,
 			   PGC_SIGHUP, GUC_UNIT_MS);
 	define_string("multisite.database",
-				  "Database of the coordinator that holds the registry of segments.",
+				  "Database of the coordinator that has the registry of segments.",
 				  &multisite_database, "postgres", PGC_POSTMASTER, 0, NULL, NULL);
 	DefineCustomEnumVariable("multisite.durability",
 							 "What a synchronous commit waits for: Kafka, or the remote sites' disks.",

@@ -172,9 +172,12 @@ sync_fd(int fd, const char *path)
 				 errmsg("could not fsync file \"%s\": %m", path)));
 }
 
-/* The timeline of the segment file in which the WAL before end lies. */
+/*
+ * The timeline of the file that holds a segment, as far as WAL before upto is
+ * concerned: a timeline that begins behind that does not count.
+ */
 static TimeLineID
-timeline_of_segment(XLogSegNo segno)
+timeline_of_segment(XLogSegNo segno, XLogRecPtr upto)
 {
 	XLogRecPtr	end;
 	TimeLineID	tli = state.released_timeline;
@@ -183,7 +186,7 @@ timeline_of_segment(XLogSegNo segno)
 	for (int i = 0; i < state.nswitches; i++)
 	{
 		/* a segment in which a timeline begins is the new timeline's */
-		if (state.switches[i].begin < end)
+		if (state.switches[i].begin < Min(end, upto))
 			tli = state.switches[i].timeline;
 	}
 	return tli;
@@ -381,7 +384,7 @@ staging_read(void *arg, XLogRecPtr lsn, char *buf, int len)
 	TimeLineID	tli;
 
 	XLByteToSeg(lsn, segno, wal_segment_size);
-	tli = timeline_of_segment(segno);
+	tli = timeline_of_segment(segno, PG_UINT64_MAX);
 	while (len > 0)
 	{
 		char		path[MAXPGPATH];
@@ -550,7 +553,7 @@ copy_staged(int fd, const char *path, XLogRecPtr from, XLogRecPtr to)
 static void
 place_segment(XLogSegNo segno, XLogRecPtr upto)
 {
-	TimeLineID	tli = timeline_of_segment(segno);
+	TimeLineID	tli = timeline_of_segment(segno, upto);
 	XLogRecPtr	begin;
 	char		staged[MAXPGPATH];
 	char		released[MAXPGPATH];
@@ -700,7 +703,7 @@ staging_finish_intent(void)
 		XLByteToSeg(from, first, wal_segment_size);
 		XLByteToPrevSeg(upto, last, wal_segment_size);
 		continues = XLogSegmentOffset(from, wal_segment_size) != 0 &&
-			timeline_of_segment(first) == state.released_timeline;
+			timeline_of_segment(first, upto) == state.released_timeline;
 
 		for (XLogSegNo segno = last; segno > first; segno--)
 			place_segment(segno, upto);
@@ -740,18 +743,24 @@ staging_finish_intent(void)
 	remove_released();
 }
 
-void
-staging_release(uint64 point, XLogRecPtr lsn)
+TimeLineID
+staging_timeline_at(XLogRecPtr lsn)
 {
 	TimeLineID	tli = state.released_timeline;
 
-	Assert(lsn >= state.released_lsn && lsn <= state.staged_lsn);
 	for (int i = 0; i < state.nswitches; i++)
 	{
 		if (state.switches[i].begin < lsn)
 			tli = state.switches[i].timeline;
 	}
-	state.intent_timeline = tli;
+	return tli;
+}
+
+void
+staging_release(uint64 point, XLogRecPtr lsn)
+{
+	Assert(lsn >= state.released_lsn && lsn <= state.staged_lsn);
+	state.intent_timeline = staging_timeline_at(lsn);
 	state.intent_lsn = lsn;
 	state.intent_point = point;
 	staging_save();

@@ -90,6 +90,9 @@ extern void staging_put_history(TimeLineID timeline, const char *text, size_t le
 /* The WAL goes on with next_timeline from switch_lsn. */
 extern void staging_switch_timeline(void);
 
+/* The timeline that the WAL which ends at lsn belongs to. */
+extern TimeLineID staging_timeline_at(XLogRecPtr lsn);
+
 /* For walcheck: reads released WAL from pg_wal, the rest from staging. */
 extern bool staging_read(void *arg, XLogRecPtr lsn, char *buf, int len);
 

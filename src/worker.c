@@ -216,6 +216,60 @@ worker_disabled(const char *reason)
 }
 
 void
+worker_connect(const char *database)
+{
+	static bool connected = false;
+
+	if (!connected)
+		BackgroundWorkerInitializeConnection(database, NULL, 0);
+	connected = true;
+}
+
+bool
+worker_is_no_source(void)
+{
+	if (multisite_cluster_name[0] == '\0')
+		worker_disabled("multisite.cluster_name is not set");
+	else if (!multisite_publish)
+		worker_disabled("multisite.publish is off");
+	else
+		return false;
+	return true;
+}
+
+void
+worker_serve_request(void (*serve) (const Request *request, char *result))
+{
+	WorkerKind	kind = my_routine->kind;
+	Request		request;
+	char		result[WIRE_NAME_SIZE] = "";
+	MemoryContext context = CurrentMemoryContext;
+
+	if (!request_take(kind, &request))
+		return;
+	PG_TRY();
+	{
+		serve(&request, result);
+		request_done(kind, result);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(context);
+		edata = CopyErrorData();
+		FlushErrorState();
+		LWLockReleaseAll();
+		ConditionVariableCancelSleep();
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(context);
+		request_failed(kind, edata);
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
+}
+
+void
 worker_report_error(const ErrorData *edata)
 {
 	WorkerSlot *slot = worker_slot();
@@ -271,8 +325,6 @@ worker_main(const WorkerRoutine *routine)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	if (routine->database)
-		BackgroundWorkerInitializeConnection(multisite_database, NULL, 0);
 	take_slot();
 
 	context = AllocSetContextCreate(TopMemoryContext, "multisite worker", ALLOCSET_DEFAULT_SIZES);

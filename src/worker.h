@@ -26,7 +26,6 @@ typedef enum AttemptEnd
 typedef struct WorkerRoutine
 {
 	WorkerKind	kind;
-	bool		database;		/* does it need a connection to a database? */
 	AttemptEnd	(*attempt) (void);
 	void		(*release) (void);
 } WorkerRoutine;
@@ -56,6 +55,24 @@ extern void worker_wait(int nsockets, const pgsocket *sockets, long timeout_ms);
 
 /* True once after a reload of postgresql.conf. */
 extern bool worker_reloaded(void);
+
+/*
+ * Connects this worker to a database, or, by NULL, to the shared catalogs
+ * only; the first call counts.  Ends the process if there is no such database.
+ */
+extern void worker_connect(const char *database);
+
+/*
+ * Carries out the session's request, if there is one.  serve() fills in the
+ * result; an ERROR that it raises is the session's, not the worker's.
+ */
+extern void worker_serve_request(void (*serve) (const Request *request, char *result));
+
+/*
+ * True, after a reload at the earliest, where this server is not configured
+ * to publish; for the workers of a source.
+ */
+extern bool worker_is_no_source(void);
 
 /*
  * Waits, in state WORKER_DISABLED, until a reload of postgresql.conf.  reason
