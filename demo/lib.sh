@@ -65,5 +65,14 @@ start_server()
 	as_server pg_ctl -D "$1" -l "$1.log" -w -t 60 start >/dev/null || { tail -20 "$1.log"; die "could not start $1"; }
 }
 
+# keep_running LOG COMMAND...: in the background, of a session of its own; the
+# process writes its own id down, for 70_drain_and_stop.sh and demo/stop
+keep_running()
+{
+	local log=$1
+	shift
+	as_server setsid bash -c 'echo $$ >>"$0/load_pids"; exec "$@"' "$dir" "$@" >"$log" 2>&1 </dev/null &
+}
+
 now() { date +%s.%N; }
 since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.2f", b - a }'; }
