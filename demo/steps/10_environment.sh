@@ -8,7 +8,7 @@ say "Environment: packages, extension, Kafka"
 
 rm -rf "$dir"
 mkdir -p "$dir/build"
-tar -C "$top" --exclude=.git --exclude='*.o' --exclude='*.so' -cf - Makefile multisite_repl.control sql src test/kafka |
+tar -C "$top" --exclude=.git --exclude='*.o' --exclude='*.so' -cf - Makefile multisite_repl.control sql src test/kafka demo/chain.sh |
 	tar -C "$dir/build" -xf -
 if [ "$(id -u)" = 0 ]; then
 	chown -R postgres "$dir"

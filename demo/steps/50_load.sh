@@ -15,6 +15,6 @@ sql "$(source_port -1)" "CREATE TABLE note (what text)"
 for id in 0 1 2; do
 	keep_running "$dir/pgbench_$id.log" pgbench -n -c 2 -T 600 -h "$dir" -p "$(source_port $id)" -U postgres postgres
 done
-keep_running "$dir/chain.log" "$top/demo/chain.sh" "$dir" "$(source_port 0)" "$(source_port 1)" "$(source_port 2)"
+keep_running "$dir/chain.log" "$dir/build/demo/chain.sh" "$dir" "$(source_port 0)" "$(source_port 1)" "$(source_port 2)"
 wait_for "$(source_port 2)" "SELECT count(*) > 0 FROM tick" "the first tick"
 echo "pgbench and the chain of ticks are running"
