@@ -16,7 +16,14 @@ my $c = Multisite->new('naive', segments => 1);
 $c->start_source;
 $c->start_remote;
 $c->sql(0, 'CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 1000)');
+
+# a commit that follows the point is staged before the point is released
+$c->remote_sql(-1, 'SELECT multisite_pause()');
 my $point = $c->create_point;
+$c->sql(0, 'INSERT INTO t VALUES (-1)');
+my $end = $c->sql(0, 'SELECT pg_current_wal_flush_lsn()');
+$c->wait_for($c->remote(0), "SELECT staged_lsn >= '$end' FROM multisite_status WHERE worker = 'receiver'");
+$c->remote_sql(-1, 'SELECT multisite_resume()');
 $c->wait_applied($point);
 my $released = $c->remote_sql(0, q{SELECT released_lsn FROM multisite_status WHERE worker = 'receiver'});
 
