@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # chain.sh SOCKET_DIRECTORY PORT...: commits tick n on each server in turn, each
-# after the reply of the one before, for as long as they answer.  Prints n once
-# it is committed on all of them.
+# after the reply of the one before, for as long as they answer.  Prints n, and
+# the time, once it is committed on all of them.
 directory=$1
 shift
 names=()
@@ -18,5 +18,5 @@ for ((n = 1; ; n++)); do
 		read -r -t 30 reply <&"$out" || exit
 		[ "$reply" = "$n" ] || exit
 	done
-	echo "$n"
+	echo "$n ${EPOCHREALTIME/,/.}"
 done

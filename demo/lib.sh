@@ -66,12 +66,25 @@ start_server()
 }
 
 # keep_running LOG COMMAND...: in the background, of a session of its own; the
-# process writes its own id down, for 70_drain_and_stop.sh and demo/stop
+# process writes its own id down, for stop_load
 keep_running()
 {
 	local log=$1
 	shift
 	as_server setsid bash -c 'echo $$ >>"$0/load_pids"; exec "$@"' "$dir" "$@" >"$log" 2>&1 </dev/null &
+}
+
+# Ends what keep_running() has started, if it is still that: a pid may have
+# become another process's since.
+stop_load()
+{
+	local pid
+	[ -e "$dir/load_pids" ] || return 0
+	while read -r pid; do
+		if ps -ww -o args= -p "$pid" | grep -qF "$dir"; then
+			as_server kill "$pid" 2>/dev/null || true
+		fi
+	done <"$dir/load_pids"
 }
 
 now() { date +%s.%N; }

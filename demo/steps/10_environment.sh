@@ -6,8 +6,14 @@ say "Environment: packages, extension, Kafka"
 [ -e "$dir/running" ] && die "the demo in $dir is still running: call demo/stop first"
 "$top/test/setup"
 
+# only what an earlier demo has made is removed
+if [ -e "$dir" ] && [ ! -e "$dir/build/multisite_repl.control" ]; then
+	rmdir "$dir" || die "$dir is not of this demo: set MULTISITE_DEMO_DIR, or remove it yourself"
+fi
 rm -rf "$dir"
 mkdir -p "$dir/build"
+# servers ask nobody for a password who gets here
+chmod 700 "$dir"
 tar -C "$top" --exclude=.git --exclude='*.o' --exclude='*.so' -cf - Makefile multisite_repl.control sql src test/kafka demo/chain.sh |
 	tar -C "$dir/build" -xf -
 if [ "$(id -u)" = 0 ]; then

@@ -15,17 +15,18 @@ for ((i = 1; i <= rounds; i++)); do
 		sleep 1
 		continue
 	fi
+	# the remote site first: what it has was published before
+	remote=$(sql "$(remote_port -1)" "SELECT string_agg(format('(%s, %L::pg_lsn, %L::pg_lsn, %L::pg_lsn, %L)',
+		segment_id, staged_lsn, released_lsn, applied_lsn, applied_point), ',') FROM multisite_segments WHERE site = 'dr'")
+	published=""
+	for id in "${segments[@]}"; do
+		published+="${published:+,}($id, '$(sql "$(source_port $id)" \
+			"SELECT published_lsn FROM multisite_status WHERE worker = 'publisher'")'::pg_lsn)"
+	done
 	{
-		for id in "${segments[@]}"; do
-			sql "$(source_port $id)" "SELECT $id, published_lsn FROM multisite_status WHERE worker = 'publisher'"
-		done
-	} | tr '|' ' ' | {
-		values=""
-		while read -r id lsn; do values+="${values:+,}($id, '$lsn'::pg_lsn)"; done
-		table "$(remote_port -1)" "SELECT segment_id AS segment, p.lsn AS published, staged_lsn AS staged,
-			released_lsn AS released, applied_lsn AS applied, applied_point
-			FROM multisite_segments s JOIN (VALUES $values) p (id, lsn) ON p.id = s.segment_id
-			WHERE s.site = 'dr' ORDER BY 1"
+		table "$(remote_port -1)" "SELECT segment, published, staged, released, applied, applied_point
+			FROM (VALUES $published) p (segment, published)
+			JOIN (VALUES $remote) r (segment, staged, released, applied, applied_point) USING (segment) ORDER BY 1"
 		table "$(remote_port -1)" "SELECT reason AS orchestrator FROM multisite_status WHERE worker = 'orchestrator'" | tail -n +3
 	}
 	sleep 1

@@ -4,7 +4,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 say "Draining: the load ends, and a last point is applied"
-[ -e "$dir/load_pids" ] && as_root kill $(cat "$dir/load_pids") 2>/dev/null || true
+stop_load
 for id in 0 1 2; do
 	wait_for "$(source_port $id)" "SELECT count(*) = 0 FROM pg_stat_activity
 		WHERE backend_type = 'client backend' AND application_name <> 'multisite' AND pid <> pg_backend_pid()" "the load to end"

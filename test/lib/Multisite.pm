@@ -259,8 +259,10 @@ sub cut
 {
 	my ($self, $node) = @_;
 	my ($postmaster) = split /\n/, slurp_file($node->data_dir . '/postmaster.pid');
-	my @children = split /\s+/, `pgrep -P $postmaster`;
 
+	# it must not start more while we look
+	kill 'STOP', $postmaster;
+	my @children = split /\s+/, `pgrep -P $postmaster`;
 	kill 'KILL', $postmaster, @children;
 	foreach my $pid ($postmaster, @children)
 	{
