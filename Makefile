@@ -38,7 +38,8 @@ REGRESS_OPTS = --inputdir=. --outputdir=.
 
 PKG_CONFIG ?= pkg-config
 PG_CPPFLAGS = -I$(libpq_srcdir) $(shell $(PKG_CONFIG) --cflags rdkafka)
-PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare
+# callbacks and SQL functions have parameters that they do not need
+PG_CFLAGS = -Wextra -Wno-unused-parameter
 SHLIB_LINK_INTERNAL = $(libpq)
 SHLIB_LINK = $(shell $(PKG_CONFIG) --libs rdkafka)
 

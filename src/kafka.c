@@ -134,7 +134,7 @@ set_options(rd_kafka_conf_t *conf, const char *options, char *problem, size_t si
 			n--;
 		value[n] = '\0';
 
-		for (int i = 0; i < lengthof(reserved_options); i++)
+		for (size_t i = 0; i < lengthof(reserved_options); i++)
 		{
 			if (strcmp(name, reserved_options[i]) == 0)
 			{

@@ -46,7 +46,7 @@ is_about_released_end(const char *message)
 
 	ends[0] = pg_atomic_read_u64(&multisite_shared->released_lsn);
 	ends[1] = pg_atomic_read_u64(&multisite_shared->released_before);
-	for (int i = 0; i < lengthof(ends); i++)
+	for (size_t i = 0; i < lengthof(ends); i++)
 	{
 		char		text[32];
 
@@ -69,7 +69,6 @@ wake_receiver(void)
 {
 	Latch	   *latch = multisite_shared->workers[WORKER_RECEIVER].latch;
 
-	pg_atomic_fetch_add_u64(&multisite_shared->startup_waits, 1);
 	/* one that has failed is to wait for its time */
 	if (latch && multisite_shared->workers[WORKER_RECEIVER].state != WORKER_FAILED)
 		SetLatch(latch);

@@ -420,7 +420,7 @@ acquire_slot(bool pipe_is_empty)
 static void
 advance_slot(XLogRecPtr acked)
 {
-	XLogRecPtr	keep = acked > wal_segment_size ? acked - wal_segment_size : 0;
+	XLogRecPtr	keep = acked > (XLogRecPtr) wal_segment_size ? acked - wal_segment_size : 0;
 	ReplicationSlot *slot = MyReplicationSlot;
 
 	if (keep <= slot->data.restart_lsn)

@@ -133,7 +133,7 @@ check_standby_settings(void)
 	if (recoveryRestoreCommand && recoveryRestoreCommand[0])
 		refuse_setting("restore_command",
 					   "It would fetch WAL past the last consistency point.");
-	for (int i = 0; i < lengthof(targets); i++)
+	for (size_t i = 0; i < lengthof(targets); i++)
 	{
 		const char *value = GetConfigOption(targets[i], true, false);
 
@@ -220,7 +220,7 @@ clear_tail(TimeLineID tli, XLogRecPtr end)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not open file \"%s\": %m", path)));
-	for (uint32 at = XLogSegmentOffset(end, wal_segment_size); at < wal_segment_size;)
+	for (uint32 at = XLogSegmentOffset(end, wal_segment_size); at < (uint32) wal_segment_size;)
 	{
 		uint32		part = XLOG_BLCKSZ - at % XLOG_BLCKSZ;
 		PGAlignedXLogBlock page;
@@ -380,7 +380,7 @@ check_state(void)
 		what = "multisite.cluster_name";
 	else if (strcmp(staging->source_site, multisite_source_site) != 0)
 		what = "multisite.source_site";
-	else if (staging->wal_segment_size != wal_segment_size)
+	else if (staging->wal_segment_size != (uint32) wal_segment_size)
 		what = "wal_segment_size";
 	if (what)
 		ereport(ERROR,

@@ -203,7 +203,7 @@ multisite_mask_conninfo(PG_FUNCTION_ARGS)
 	{
 		if (o->val == NULL || o->val[0] == '\0')
 			continue;
-		for (int i = 0; i < lengthof(shown); i++)
+		for (size_t i = 0; i < lengthof(shown); i++)
 		{
 			if (strcmp(o->keyword, shown[i]) == 0)
 				appendStringInfo(&buf, "%s%s=%s", buf.len ? " " : "", o->keyword, o->val);

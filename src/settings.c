@@ -150,7 +150,7 @@ check_compression(char **newval, void **extra, GucSource source)
 {
 	static const char *const known[] = {"none", "lz4", "zstd", "gzip", "snappy"};
 
-	for (int i = 0; i < lengthof(known); i++)
+	for (size_t i = 0; i < lengthof(known); i++)
 	{
 		if (strcmp(*newval, known[i]) == 0)
 			return true;

@@ -42,7 +42,6 @@ shared_state_init(void)
 		pg_atomic_init_u64(&multisite_shared->release_base, 0);
 		pg_atomic_init_u64(&multisite_shared->released_lsn, 0);
 		pg_atomic_init_u64(&multisite_shared->released_before, 0);
-		pg_atomic_init_u64(&multisite_shared->startup_waits, 0);
 		for (int i = 0; i < NUM_WORKERS; i++)
 			strlcpy(multisite_shared->workers[i].reason, "not started yet", REASON_SIZE);
 	}

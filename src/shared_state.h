@@ -148,7 +148,6 @@ typedef struct MultisiteShared
 	/* read by the startup process's log filter, without the lock */
 	pg_atomic_uint64 released_lsn;	/* where recovery finds no more WAL */
 	pg_atomic_uint64 released_before;	/* the same, before the last release */
-	pg_atomic_uint64 startup_waits; /* counts the startup process's waits */
 } MultisiteShared;
 
 extern MultisiteShared *multisite_shared;

@@ -392,7 +392,7 @@ staging_read(void *arg, XLogRecPtr lsn, char *buf, int len)
 
 		if (lsn < state.released_lsn)
 		{
-			part = Min(part, state.released_lsn - lsn);
+			part = Min((XLogRecPtr) part, state.released_lsn - lsn);
 			released_path(path, state.released_timeline, segno);
 		}
 		else

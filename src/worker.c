@@ -45,12 +45,6 @@ static WaitEventSet *wait_set = NULL;
 static int	wait_set_nsockets;
 static pgsocket wait_set_sockets[4];
 
-WorkerKind
-worker_self(void)
-{
-	return my_routine->kind;
-}
-
 WorkerSlot *
 worker_slot(void)
 {

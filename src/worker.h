@@ -31,7 +31,6 @@ typedef struct WorkerRoutine
 } WorkerRoutine;
 
 extern void worker_main(const WorkerRoutine *routine);
-extern WorkerKind worker_self(void);
 extern WorkerSlot *worker_slot(void);
 
 /* Shows what the worker does, and in words what it waits for. */

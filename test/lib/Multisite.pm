@@ -281,6 +281,40 @@ sub is_zombie
 	return (<$stat> // ') Z') =~ /\) Z/;
 }
 
+=pod
+
+=head2 $c->source_standby($id), $c->fail_over($id, $standby)
+
+Gives a source segment a streaming standby at its own site; lets that one take
+the segment over after a power cut of the primary.
+
+=cut
+
+sub source_standby
+{
+	my ($self, $id) = @_;
+	my $primary = $self->source($id);
+	my $standby = PostgreSQL::Test::Cluster->new("$self->{name}_standby");
+
+	$primary->backup('for_standby');
+	$standby->init_from_backup($primary, 'for_standby', has_streaming => 1);
+	$standby->start;
+	return $standby;
+}
+
+sub fail_over
+{
+	my ($self, $id, $standby) = @_;
+
+	$self->cut($self->source($id));
+	# one that was down to lag behind
+	$standby->start unless $standby->{_pid};
+	$standby->promote;
+	$self->{source}{$id} = $standby;
+	$self->register($id, 'main');
+	$self->wait_published($id);
+}
+
 sub cut_source
 {
 	my ($self) = @_;

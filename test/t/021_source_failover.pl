@@ -20,10 +20,7 @@ $c->wait_applied($c->create_point('one'));
 
 # a standby at the source site, by streaming replication
 my $old = $c->source(0);
-my $standby = PostgreSQL::Test::Cluster->new('failover_standby');
-$old->backup('for_standby');
-$standby->init_from_backup($old, 'for_standby', has_streaming => 1);
-$standby->start;
+my $standby = $c->source_standby(0);
 $c->sql(0, 'INSERT INTO t SELECT generate_series(1, 1000)');
 $old->wait_for_catchup($standby->name, 'flush', $old->lsn('flush'));
 $c->wait_published(0);
@@ -32,11 +29,7 @@ $c->wait_published(0);
 $c->wait_applied($c->create_point('two'));
 $c->sql(0, 'INSERT INTO t SELECT generate_series(1, 200000)');
 $old->wait_for_catchup($standby->name, 'flush', $old->lsn('flush'));
-$c->cut($old);
-$standby->promote;
-$c->{source}{0} = $standby;
-$c->register(0, 'main');
-$c->wait_published(0);
+$c->fail_over(0, $standby);
 $c->sql(0, 'INSERT INTO t VALUES (-1)');
 my $point = $c->create_point('three');
 $c->wait_applied($point);
