@@ -25,6 +25,7 @@ OBJS = \
 	src/shared_state.o \
 	src/staging.o \
 	src/status.o \
+	src/verify.o \
 	src/walcheck.o \
 	src/wire.o \
 	src/worker.o

@@ -73,6 +73,55 @@ REVOKE ALL ON FUNCTION multisite_wait_for_consistency_point(text, text, interval
 GRANT EXECUTE ON FUNCTION multisite_wait_for_consistency_point(text, text, interval) TO pg_monitor;
 
 -- ---------------------------------------------------------------------------
+-- Verified points
+-- ---------------------------------------------------------------------------
+
+CREATE TABLE multisite.verified_point (
+	point text PRIMARY KEY,
+	digested_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE multisite.verified_point IS 'the newest points whose tables were digested on the source';
+COMMENT ON COLUMN multisite.verified_point.point IS 'name of the consistency point';
+COMMENT ON COLUMN multisite.verified_point.digested_at IS 'when its digests were complete';
+REVOKE ALL ON multisite.verified_point FROM PUBLIC;
+
+CREATE TABLE multisite.digest (
+	point text NOT NULL REFERENCES multisite.verified_point ON DELETE CASCADE,
+	segment_id integer NOT NULL,
+	database text NOT NULL,
+	table_name text NOT NULL,
+	row_count bigint NOT NULL,
+	digest text NOT NULL,
+	PRIMARY KEY (point, segment_id, database, table_name)
+);
+COMMENT ON TABLE multisite.digest IS 'what the tables held at verified points, on the source';
+COMMENT ON COLUMN multisite.digest.point IS 'name of the consistency point';
+COMMENT ON COLUMN multisite.digest.segment_id IS 'segment of the table; the coordinator is -1';
+COMMENT ON COLUMN multisite.digest.database IS 'database of the table';
+COMMENT ON COLUMN multisite.digest.table_name IS 'table, with its schema';
+COMMENT ON COLUMN multisite.digest.row_count IS 'number of rows';
+COMMENT ON COLUMN multisite.digest.digest IS 'sum of a 64-bit hash of each row''s text';
+REVOKE ALL ON multisite.digest FROM PUBLIC;
+
+CREATE FUNCTION multisite_create_verified_point(name text DEFAULT NULL, tables text[] DEFAULT NULL)
+RETURNS text
+AS 'MODULE_PATHNAME', 'multisite_create_verified_point'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT;
+COMMENT ON FUNCTION multisite_create_verified_point(text, text[]) IS
+'creates a consistency point, and digests of all tables, or these, as they are at it, for multisite_verify(); on the source coordinator; superuser only';
+REVOKE ALL ON FUNCTION multisite_create_verified_point(text, text[]) FROM PUBLIC;
+
+CREATE FUNCTION multisite_verify(point text, tables text[] DEFAULT NULL, timeout interval DEFAULT '10 minutes',
+								 OUT segment_id integer, OUT database text, OUT table_name text,
+								 OUT source_rows bigint, OUT remote_rows bigint, OUT result text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'multisite_verify'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT;
+COMMENT ON FUNCTION multisite_verify(text, text[], interval) IS
+'holds the remote site at a verified point and compares its tables with the source''s; the result is equal, different or missing; on the remote coordinator; superuser only';
+REVOKE ALL ON FUNCTION multisite_verify(text, text[], interval) FROM PUBLIC;
+
+-- ---------------------------------------------------------------------------
 -- The remote site
 -- ---------------------------------------------------------------------------
 

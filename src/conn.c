@@ -60,6 +60,7 @@ conn_local_conninfo(void)
 	StringInfoData buf;
 	List	   *directories;
 	char	   *user;
+	bool		in_transaction = IsTransactionState();
 
 	if (multisite_local_conninfo[0])
 		return pstrdup(multisite_local_conninfo);
@@ -71,9 +72,12 @@ conn_local_conninfo(void)
 				 errmsg("this server has no Unix socket by which its publisher could reach it"),
 				 errhint("Set multisite.local_conninfo, or unix_socket_directories.")));
 
-	StartTransactionCommand();
+	/* a session is in a transaction, a worker is not */
+	if (!in_transaction)
+		StartTransactionCommand();
 	user = MemoryContextStrdup(caller, GetUserNameFromId(BOOTSTRAP_SUPERUSERID, false));
-	CommitTransactionCommand();
+	if (!in_transaction)
+		CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 
 	initStringInfo(&buf);
@@ -81,6 +85,30 @@ conn_local_conninfo(void)
 	append_quoted(&buf, linitial(directories));
 	appendStringInfo(&buf, " port=%d user=", PostPortNumber);
 	append_quoted(&buf, user);
+	return buf.data;
+}
+
+char *
+conn_with_database(const char *conninfo, const char *database)
+{
+	PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "dbname=");
+	append_quoted(&buf, database);
+	if (options == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid connection string for a segment")));
+	for (PQconninfoOption *o = options; o->keyword; o++)
+	{
+		if (o->val == NULL || strcmp(o->keyword, "dbname") == 0)
+			continue;
+		appendStringInfo(&buf, " %s=", o->keyword);
+		append_quoted(&buf, o->val);
+	}
+	PQconninfoFree(options);
 	return buf.data;
 }
 

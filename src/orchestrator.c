@@ -35,6 +35,7 @@
 #include "messages.h"
 #include "orchestrator.h"
 #include "settings.h"
+#include "verify.h"
 #include "worker.h"
 
 #define DECISION_TIMEOUT_MS 30000
@@ -394,7 +395,7 @@ others_promoted(const KnownPoint *point)
 }
 
 static const KnownPoint *
-choose_promotion_point(const Request *request)
+choose_point(const Request *request)
 {
 	const KnownPoint *point;
 	int32		blocker = 0;
@@ -421,7 +422,9 @@ choose_promotion_point(const Request *request)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("consistency point \"%s\" is passed", request->name),
-					 errdetail("A later one is released already: \"%s\".", decision.name)));
+					 errdetail("A later one is released already: \"%s\".", decision.name),
+					 request->action == ACTION_HOLD_AT ?
+					 errhint("Call multisite_pause() before you make the point, or multisite_verify() with its name.") : 0));
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("consistency point \"%s\" does not exist", request->name),
@@ -466,7 +469,7 @@ decide_promotion(const Request *request)
 		decide(decision);		/* again, for a segment that was made anew */
 		return;
 	}
-	point = choose_promotion_point(request);
+	point = choose_point(request);
 	next.released_point = next.promote_point = point->needs.id;
 	next.points_offset = point->offset;
 	next.paused = false;
@@ -479,11 +482,38 @@ decide_promotion(const Request *request)
 					multisite_site_name, point->name)));
 }
 
+/*
+ * For a session that verifies a point (verify.c), and holds us there.  A pause
+ * ends with it: the source's digests come with a later point.
+ */
+static void
+hold_at(const Request *request)
+{
+	const KnownPoint *point;
+
+	if (decision.promote_point != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a promotion to consistency point \"%s\" is under way", decision.name)));
+	point = choose_point(request);
+	if (decision.paused)
+	{
+		WireRelease next = decision;
+
+		next.paused = false;
+		decide(next);
+	}
+	if (point->needs.id != decision.released_point)
+		release_point(point);
+}
+
 static void
 serve_request(const Request *request, char *name)
 {
 	if (request->action == ACTION_PROMOTE)
 		decide_promotion(request);
+	else if (request->action == ACTION_HOLD_AT)
+		hold_at(request);
 	else
 	{
 		WireRelease next = decision;
@@ -632,9 +662,11 @@ orchestrator_attempt(void)
 		else
 		{
 			point = newest_releasable();
-			if (point != NULL && !decision.paused)
+			if (point != NULL && !decision.paused && !verify_holds())
 				release_point(point);
-			if (decision.paused)
+			if (verify_holds())
+				worker_set_state(WORKER_PAUSED, "a session verifies a consistency point");
+			else if (decision.paused)
 				worker_set_state(WORKER_PAUSED, "releases nothing until multisite_resume()");
 			else if (kafka_trouble(consumer))
 				worker_set_state(WORKER_CONNECTING, "Kafka cannot be reached: %s", kafka_trouble(consumer));

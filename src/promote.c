@@ -27,7 +27,7 @@ PG_FUNCTION_INFO_V1(multisite_resume);
 
 #define REQUEST_TIMEOUT_MS 60000
 
-static void
+void
 require_remote_coordinator(void)
 {
 	require_preload();

@@ -89,16 +89,29 @@ typedef enum RequestState
 typedef enum RequestAction
 {
 	ACTION_CREATE_POINT,
+	ACTION_CREATE_VERIFIED_POINT,	/* its session meets the worker, see below */
+	ACTION_HOLD_AT,				/* release this point and none after it */
 	ACTION_PROMOTE,
 	ACTION_PAUSE,
 	ACTION_RESUME
 } RequestAction;
+
+/* Where a worker waits for the session whose request it carries out. */
+typedef enum RequestMeeting
+{
+	MEETING_NONE,
+	MEETING_WORKER_WAITS,
+	MEETING_GO_ON,
+	MEETING_GIVE_UP
+} RequestMeeting;
 
 /* One call from a session to a worker; protected by MultisiteShared.lock */
 typedef struct Request
 {
 	RequestState state;
 	uint64		ticket;			/* tells a caller's request from a later one */
+	bool		abandoned;		/* nobody waits for its outcome any more */
+	RequestMeeting meeting;
 	RequestAction action;
 	bool		has_name;
 	char		name[WIRE_NAME_SIZE];	/* of a point */
@@ -140,6 +153,12 @@ typedef struct MultisiteShared
 	char		promoted_at[WIRE_NAME_SIZE];
 
 	/*
+	 * On a remote coordinator: while the session of this pid compares the
+	 * site with its source (verify.c), no point is released by itself.
+	 */
+	pid_t		holder;
+
+	/*
 	 * On a remote segment: the first release decision that is about it, plus
 	 * one; 0 until the receiver knows it.
 	 */
@@ -166,16 +185,22 @@ extern void shared_changed(void);
 /*
  * Passes a request to a worker and waits for its end.  The worker's error is
  * raised here.  Returns the result in result, of WIRE_NAME_SIZE bytes.
- * progress, if given, is called at each change of the shared state.
+ * meet, if given, is called when the worker waits in request_meet().
  */
 extern void request_call(WorkerKind worker, RequestAction action, const char *name,
-						 long timeout_ms, void (*progress) (void *), void *arg,
+						 long timeout_ms, void (*meet) (void *), void *arg,
 						 char *result);
 
 /* For the worker: takes the queued request, if there is one. */
 extern bool request_take(WorkerKind worker, Request *request);
 extern void request_done(WorkerKind worker, const char *result);
 extern void request_failed(WorkerKind worker, const ErrorData *edata);
+
+/*
+ * For the worker: lets the caller do its part of the request now.  False if
+ * it could not, is gone, or was not done by the deadline.
+ */
+extern bool request_meet(WorkerKind worker, TimestampTz deadline);
 
 extern void segment_heard(const char *site, int32 segment, const WireStatus *status);
 extern int	segments_snapshot(const char *site, SegmentEntry **entries);

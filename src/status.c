@@ -42,9 +42,6 @@ PG_FUNCTION_INFO_V1(multisite_write_restore_point);
 PG_FUNCTION_INFO_V1(multisite_barrier_lower);
 PG_FUNCTION_INFO_V1(multisite_commits);
 
-/* Longest wait for a point: the barrier twice, Kafka, and a queue of callers. */
-#define CREATE_TIMEOUT_MS(barrier) (60000 + 4L * (barrier))
-
 long
 interval_milliseconds(const Interval *interval)
 {
@@ -319,21 +316,9 @@ multisite_create_consistency_point(PG_FUNCTION_ARGS)
 	char	   *name = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char		result[WIRE_NAME_SIZE];
 
-	require_preload();
-	if (name)
-		points_check_name(name);
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("consistency points cannot be created on a standby"),
-				 errhint("Connect to the coordinator of the source site.")));
-	if (!AM_COORDINATOR())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this server is segment %d, not the coordinator", multisite_segment_id),
-				 errhint("Connect to the coordinator of the source site.")));
+	points_require_source(name);
 	request_call(WORKER_POINTS, ACTION_CREATE_POINT, name,
-				 CREATE_TIMEOUT_MS(multisite_barrier_timeout), NULL, NULL, result);
+				 points_create_timeout(), NULL, NULL, result);
 	PG_RETURN_TEXT_P(cstring_to_text(result));
 }
 
