@@ -75,4 +75,10 @@ SELECT multisite.barrier_raise(1000);
 SELECT multisite.barrier_lower();
 SELECT multisite.barrier_lower();
 
+-- verified points
+SELECT multisite_create_verified_point('multisite_mine');
+SELECT multisite_create_verified_point('nowhere', '{public.nowhere}');
+SELECT * FROM multisite_verify('p');
+SELECT * FROM multisite_verify(NULL);
+
 DROP EXTENSION multisite_repl;
