@@ -634,7 +634,7 @@ wait_for_queue(KafkaHandle *kafka, TimestampTz until)
 	(void) WaitLatchOrSocket(MyLatch,
 							 WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 							 kafka->wake[0], Min(ms, CALL_TIMEOUT_MS),
-							 WAIT_EVENT_MULTISITE);
+							 wait_event_compat(WAIT_FOR_KAFKA));
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }

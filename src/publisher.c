@@ -397,7 +397,7 @@ acquire_slot(bool pipe_is_empty)
 	char		name[NAMEDATALEN];
 
 	slot_name(name);
-	if (SearchNamedReplicationSlot(name, true) == NULL)
+	if (SearchNamedReplicationSlot_compat(name) == NULL)
 	{
 		server_exec(psprintf("CREATE_REPLICATION_SLOT \"%s\" PHYSICAL RESERVE_WAL", name),
 					"create the replication slot");

@@ -235,7 +235,8 @@ request_call(WorkerKind worker, RequestAction action, const char *name, long tim
 			ConditionVariableCancelSleep();
 			worker_cannot_serve(worker, timeout_ms);
 		}
-		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left, WAIT_EVENT_MULTISITE);
+		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left,
+										   wait_event_compat(WAIT_FOR_WORKER));
 	}
 }
 
