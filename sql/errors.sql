@@ -12,7 +12,10 @@ ALTER SYSTEM SET multisite.source_site = 'with space';
 ALTER SYSTEM SET multisite.compression = 'bzip2';
 ALTER SYSTEM SET multisite.durability = 'none';
 ALTER SYSTEM SET multisite.segment_id = -2;
+-- 16 puts units into the message
+\set VERBOSITY sqlstate
 ALTER SYSTEM SET multisite.barrier_timeout = '1ms';
+\set VERBOSITY default
 ALTER SYSTEM SET multisite.replication_factor = 0;
 ALTER SYSTEM SET multisite.kafka_options = 'acks=0';
 ALTER SYSTEM SET multisite.kafka_options = 'no.such.option=1';

@@ -31,6 +31,10 @@
 #else
 #include "pgstat.h"
 #endif
+#if PG_VERSION_NUM < 150000
+#include "postmaster/autovacuum.h"
+#include "replication/walsender.h"
+#endif
 
 /* 15 split recovery off xlog.c */
 #if PG_VERSION_NUM >= 150000
@@ -127,12 +131,26 @@ wait_event_compat(MultisiteWait wait)
 #define ReplicationSlotAcquire_compat(name) ((void) ReplicationSlotAcquire((name), SAB_Error))
 #endif
 
-/* 14 lets the caller choose whether it takes the lock */
+/* 14 lets others look for a slot by its name, too */
+static inline bool
+slot_exists_compat(const char *name)
+{
 #if PG_VERSION_NUM >= 140000
-#define SearchNamedReplicationSlot_compat(name) SearchNamedReplicationSlot((name), true)
+	return SearchNamedReplicationSlot(name, true) != NULL;
 #else
-#define SearchNamedReplicationSlot_compat(name) SearchNamedReplicationSlot(name)
+	bool		found = false;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots && !found; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+
+		found = slot->in_use && strcmp(NameStr(slot->data.name), name) == 0;
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	return found;
 #endif
+}
 
 /* 17 took a process's number out of PGPROC */
 #if PG_VERSION_NUM >= 170000
@@ -168,6 +186,13 @@ wait_event_compat(MultisiteWait wait)
 /* 14 */
 #ifndef LSN_FORMAT_ARGS
 #define LSN_FORMAT_ARGS(lsn) (AssertVariableIsOfTypeMacro((lsn), XLogRecPtr), (uint32) ((lsn) >> 32)), ((uint32) (lsn))
+#endif
+
+/* 15 keeps a prefix for an extension; before, unknown settings only get a warning */
+#if PG_VERSION_NUM >= 150000
+#define MarkGUCPrefixReserved_compat(prefix) MarkGUCPrefixReserved(prefix)
+#else
+#define MarkGUCPrefixReserved_compat(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
 /* 15 */
