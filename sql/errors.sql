@@ -22,7 +22,17 @@ ALTER SYSTEM SET multisite.kafka_options = 'no.such.option=1';
 ALTER SYSTEM SET multisite.kafka_options = 'socket.timeout.ms=geheim';
 ALTER SYSTEM SET multisite.kafka_options = 'nonsense';
 ALTER SYSTEM SET multisite.kafka_options = '=1';
-SET multisite.unknown = 1;
+-- a mistyped setting is refused, where the server can do that: from 15 on
+DO $$
+BEGIN
+	IF current_setting('server_version_num')::int >= 150000 THEN
+		BEGIN
+			SET multisite.unknown = 1;
+			RAISE 'a mistyped setting was taken';
+		EXCEPTION WHEN invalid_name THEN NULL;
+		END;
+	END IF;
+END $$;
 
 -- names of points
 SELECT multisite_create_consistency_point('');
