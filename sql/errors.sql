@@ -12,14 +12,27 @@ ALTER SYSTEM SET multisite.source_site = 'with space';
 ALTER SYSTEM SET multisite.compression = 'bzip2';
 ALTER SYSTEM SET multisite.durability = 'none';
 ALTER SYSTEM SET multisite.segment_id = -2;
+-- 16 puts units into the message
+\set VERBOSITY sqlstate
 ALTER SYSTEM SET multisite.barrier_timeout = '1ms';
+\set VERBOSITY default
 ALTER SYSTEM SET multisite.replication_factor = 0;
 ALTER SYSTEM SET multisite.kafka_options = 'acks=0';
 ALTER SYSTEM SET multisite.kafka_options = 'no.such.option=1';
 ALTER SYSTEM SET multisite.kafka_options = 'socket.timeout.ms=geheim';
 ALTER SYSTEM SET multisite.kafka_options = 'nonsense';
 ALTER SYSTEM SET multisite.kafka_options = '=1';
-SET multisite.unknown = 1;
+-- a mistyped setting is refused, where the server can do that: from 15 on
+DO $$
+BEGIN
+	IF current_setting('server_version_num')::int >= 150000 THEN
+		BEGIN
+			SET multisite.unknown = 1;
+			RAISE 'a mistyped setting was taken';
+		EXCEPTION WHEN invalid_name THEN NULL;
+		END;
+	END IF;
+END $$;
 
 -- names of points
 SELECT multisite_create_consistency_point('');

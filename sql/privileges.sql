@@ -14,7 +14,10 @@ WHERE d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extna
 SET ROLE nobody_special;
 SELECT multisite_create_consistency_point('mine');
 SELECT * FROM multisite_status;
+-- 16 has another message
+\set VERBOSITY sqlstate
 SHOW multisite.kafka_options;
+\set VERBOSITY default
 RESET ROLE;
 
 -- pg_monitor sees the views, and does nothing

@@ -168,7 +168,8 @@ peers_wait(Peer *peers, int npeers, TimestampTz deadline)
 								  WL_SOCKET_WRITEABLE : WL_SOCKET_READABLE,
 								  PQsocket(peers[i].conn), NULL, &peers[i]);
 		}
-		n = WaitEventSetWait(set, left, events, lengthof(events), WAIT_EVENT_MULTISITE);
+		n = WaitEventSetWait(set, left, events, lengthof(events),
+							 wait_event_compat(WAIT_FOR_SEGMENTS));
 		for (int i = 0; i < n; i++)
 		{
 			if (events[i].events & WL_LATCH_SET)

@@ -32,6 +32,11 @@
 #include "kafka.h"
 #include "settings.h"
 
+/* before 1.6.1 the error came as what it was */
+#if RD_KAFKA_VERSION < 0x010601ff
+#define RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET RD_KAFKA_RESP_ERR__NO_OFFSET
+#endif
+
 #define TROUBLE_SIZE		256
 #define CALL_TIMEOUT_MS		1000	/* between two looks at interrupts */
 #define ANSWER_TIMEOUT_MS	15000	/* then a broker is called away */
@@ -634,7 +639,7 @@ wait_for_queue(KafkaHandle *kafka, TimestampTz until)
 	(void) WaitLatchOrSocket(MyLatch,
 							 WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 							 kafka->wake[0], Min(ms, CALL_TIMEOUT_MS),
-							 WAIT_EVENT_MULTISITE);
+							 wait_event_compat(WAIT_FOR_KAFKA));
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }

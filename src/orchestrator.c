@@ -195,7 +195,7 @@ release_point(const KnownPoint *point)
 	forget_points();
 }
 
-static void
+static void pg_attribute_printf(1, 2)
 set_reason(const char *fmt,...)
 {
 	va_list		args;

@@ -143,7 +143,8 @@ multisite_promote(PG_FUNCTION_ARGS)
 					 errdetail("%s.", multisite_shared->workers[WORKER_ORCHESTRATOR].reason),
 					 errhint("It goes on by itself. Call multisite_promote() again to watch it, and see multisite_segments.")));
 		}
-		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left, WAIT_EVENT_MULTISITE);
+		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left,
+										   wait_event_compat(WAIT_FOR_PROMOTION));
 	}
 	ConditionVariableCancelSleep();
 	PG_RETURN_TEXT_P(cstring_to_text(name));

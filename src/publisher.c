@@ -25,6 +25,8 @@
  */
 #include "postgres.h"
 
+#include <unistd.h>
+
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "lib/stringinfo.h"
@@ -397,7 +399,7 @@ acquire_slot(bool pipe_is_empty)
 	char		name[NAMEDATALEN];
 
 	slot_name(name);
-	if (SearchNamedReplicationSlot(name, true) == NULL)
+	if (!slot_exists_compat(name))
 	{
 		server_exec(psprintf("CREATE_REPLICATION_SLOT \"%s\" PHYSICAL RESERVE_WAL", name),
 					"create the replication slot");

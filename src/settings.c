@@ -16,6 +16,7 @@
 
 #include "utils/guc.h"
 
+#include "compat.h"
 #include "kafka.h"
 #include "settings.h"
 
@@ -239,7 +240,7 @@ settings_define(void)
 				  "Name of the site that this server follows while it is a standby.",
 				  &multisite_source_site, "", PGC_SIGHUP, 0, check_name_part, NULL);
 
-	MarkGUCPrefixReserved("multisite");
+	MarkGUCPrefixReserved_compat("multisite");
 }
 
 char *

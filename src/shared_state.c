@@ -259,7 +259,8 @@ call_worker(WorkerKind worker, RequestAction action, const char *name, long time
 			LWLockRelease(multisite_shared->lock);
 			worker_cannot_serve(worker, timeout_ms);
 		}
-		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left, WAIT_EVENT_MULTISITE);
+		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left,
+										   wait_event_compat(WAIT_FOR_WORKER));
 	}
 }
 

@@ -44,7 +44,6 @@
 #include "port/pg_crc32c.h"
 #include "storage/fd.h"
 #include "storage/lwlock.h"
-#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "history.h"

@@ -75,7 +75,7 @@ let_go_of_snapshot(void)
 				return;
 		}
 	}
-	MyProc->xmin = InvalidTransactionId;
+	MY_XMIN_COMPAT = InvalidTransactionId;
 }
 
 /* A row that is being filled; values that are 0 by nature are NULL. */
@@ -153,11 +153,11 @@ multisite_workers(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	bool		recovering = RecoveryInProgress();
-	XLogRecPtr	flushed = recovering ? InvalidXLogRecPtr : GetFlushRecPtr(NULL);
+	XLogRecPtr	flushed = recovering ? InvalidXLogRecPtr : flush_position_compat();
 	double		age;
 
 	require_preload();
-	InitMaterializedSRF(fcinfo, 0);
+	InitMaterializedSRF_compat(fcinfo);
 	age = applied_age();
 	for (int i = 0; i < NUM_WORKERS; i++)
 	{
@@ -214,7 +214,7 @@ multisite_points(PG_FUNCTION_ARGS)
 	int			n;
 
 	require_preload();
-	InitMaterializedSRF(fcinfo, 0);
+	InitMaterializedSRF_compat(fcinfo);
 	n = history_after(0, &points);
 	for (int i = 0; i < n; i++)
 	{
@@ -278,7 +278,7 @@ multisite_segment_states(PG_FUNCTION_ARGS)
 	int			n;
 
 	require_preload();
-	InitMaterializedSRF(fcinfo, 0);
+	InitMaterializedSRF_compat(fcinfo);
 	n = segments_snapshot(NULL, &entries);
 	for (int i = 0; i < n; i++)
 	{
@@ -383,7 +383,8 @@ multisite_wait_for_consistency_point(PG_FUNCTION_ARGS)
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 		if (reached || left <= 0)
 			break;
-		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left, WAIT_EVENT_MULTISITE);
+		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left,
+										   wait_event_compat(WAIT_FOR_POINT));
 	}
 	ConditionVariableCancelSleep();
 	PG_RETURN_BOOL(reached);

@@ -168,7 +168,8 @@ worker_wait(int nsockets, const pgsocket *sockets, long timeout_ms)
 		MemoryContextSwitchTo(old);
 	}
 
-	n = WaitEventSetWait(wait_set, timeout_ms, events, lengthof(events), WAIT_EVENT_MULTISITE);
+	n = WaitEventSetWait(wait_set, timeout_ms, events, lengthof(events),
+						 wait_event_compat(WAIT_FOR_WORK));
 	for (int i = 0; i < n; i++)
 	{
 		if (events[i].events & WL_LATCH_SET)
