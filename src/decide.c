@@ -13,6 +13,9 @@
 
 #include "decide.h"
 
+/* Timelines in a history; nobody fails over so often. */
+#define MAX_FORKS	64
+
 /*
  * A foreign message must be named as such whatever else it says, and a
  * publisher that lost its claim is ignored before its bytes are looked at,
@@ -30,8 +33,17 @@ decide_origin(const PipePosition *position, const WireHeader *header)
 	if (header->wal_segment_size != position->wal_segment_size)
 		return PIPE_WRONG_SEGMENT_SIZE;
 	if (header->epoch < position->epoch)
-		return PIPE_STALE_CLAIM;
+		return header->kind == WIRE_CLAIM ? PIPE_MADE_ANEW : PIPE_STALE_CLAIM;
 	return PIPE_TAKE;
+}
+
+bool
+decide_needed(const WireHeader *header, uint32 timeline, uint64 lsn)
+{
+	uint64		end = header->lsn + (header->kind == WIRE_WAL ? header->length : 0);
+
+	return header->timeline > timeline ||
+		(header->timeline == timeline && end > lsn);
 }
 
 /* May a receiver append the WAL of this message, and what of it? */
@@ -132,6 +144,79 @@ decide_fork_of(const TimelineFork *forks, int nforks, uint32 ancestor)
 	return 0;
 }
 
+HistoryVerdict
+decide_history(const PipePosition *position, const WireHeader *header,
+			   const char *text, size_t len, uint64 *fork)
+{
+	TimelineFork forks[MAX_FORKS];
+	int			nforks;
+
+	if (header->timeline <= position->timeline)
+		return HISTORY_KNOWN;
+	nforks = decide_parse_history(text, len, forks, lengthof(forks));
+	*fork = nforks > 0 ? decide_fork_of(forks, nforks, position->timeline) : 0;
+	return *fork != 0 ? HISTORY_FOLLOWS : HISTORY_FOREIGN;
+}
+
+uint32
+decide_timeline_at(uint32 first, const TimelineSwitch *switches, int nswitches, uint64 lsn)
+{
+	uint32		timeline = first;
+
+	for (int i = 0; i < nswitches; i++)
+	{
+		if (switches[i].begin < lsn)
+			timeline = switches[i].timeline;
+	}
+	return timeline;
+}
+
+/*
+ * If the WAL here is of a later timeline than the point, the source has left
+ * the point's before it: its segment failed over to a standby that had not
+ * got that far.  If it is of an earlier one, the later one is still to come.
+ */
+StagedVerdict
+decide_staged(uint32 timeline, uint64 lsn, uint32 timeline_here,
+			  uint64 released_lsn, uint64 valid_end)
+{
+	if (lsn < released_lsn)
+		return STAGED_BEFORE;
+	if (timeline < timeline_here)
+		return STAGED_VOID;
+	if (lsn > valid_end || timeline > timeline_here)
+		return STAGED_WAITS;
+	return lsn == released_lsn ? STAGED_RELEASED : STAGED_HERE;
+}
+
+bool
+decide_newer(const WireRelease *newest, const WireRelease *release)
+{
+	return release->decision >= newest->decision;
+}
+
+bool
+decide_release(const WireRelease *newest, uint64 released_point, uint64 staged_point)
+{
+	return newest->released_point > released_point &&
+		newest->released_point <= staged_point;
+}
+
+PromotionStep
+decide_promotion_step(const WireRelease *newest, bool coordinator,
+					  uint64 released_point, uint64 applied_point)
+{
+	if (newest->promote_point == 0)
+		return PROMOTION_NONE;
+	if (released_point < newest->promote_point)
+		return PROMOTION_STAGES;
+	if (applied_point < newest->promote_point)
+		return PROMOTION_APPLIES;
+	if (coordinator && !newest->segments_promoted)
+		return PROMOTION_OTHERS;
+	return PROMOTION_NOW;
+}
+
 /*
  * May a server claim a pipe whose last claim is the given one (last is NULL
  * when there is none)?  A copy of the server with the same postgresql.conf
@@ -155,6 +240,62 @@ decide_claim(const WireHeader *last, const WireClaim *last_claim,
 	if (ours->timeline > last_claim->timeline)
 		return CLAIM_FAILOVER;
 	return take_over ? CLAIM_TAKE_OVER : CLAIM_COPY;
+}
+
+/*
+ * A publisher goes on where the pipe ends, or, if its server has left that
+ * timeline before that place, where it left it.
+ */
+StartVerdict
+decide_start(const ServerPosition *server, uint32 end_timeline, uint64 end,
+			 uint32 *timeline, uint64 *lsn)
+{
+	uint64		fork;
+
+	*timeline = server->timeline;
+	if (end_timeline == 0)
+	{
+		/* WAL before this timeline is the old site's */
+		*lsn = server->slot_lsn;
+		if (server->nforks > 0)
+			*lsn = Max(*lsn, server->forks[server->nforks - 1].end_lsn);
+		return server->timeline > 1 ? START_ENTER : START_AT;
+	}
+	if (end_timeline > server->timeline)
+		return START_OLD_TIMELINE;
+	if (end_timeline == server->timeline)
+	{
+		*lsn = end;
+		return end > server->flush_lsn ? START_BEHIND : START_AT;
+	}
+
+	fork = server->nforks > 0 ?
+		decide_fork_of(server->forks, server->nforks, end_timeline) : 0;
+	if (fork == 0)
+		return START_FOREIGN_TIMELINE;
+	if (end < fork)
+	{
+		/* the rest of the old timeline comes first */
+		*timeline = end_timeline;
+		*lsn = end;
+		return START_AT;
+	}
+
+	/* the walsender streams nothing of a timeline from its very end on */
+	for (int i = server->nforks - 1; i >= 0 && server->forks[i].timeline > end_timeline; i--)
+		*timeline = server->forks[i].timeline;
+	*lsn = fork;
+	return START_ENTER;
+}
+
+/*
+ * A margin of one segment: if Kafka loses what it had acknowledged, the pipe
+ * can be filled again from where it ends then.
+ */
+uint64
+decide_slot(uint64 acked, uint32 wal_segment_size)
+{
+	return acked > wal_segment_size ? acked - wal_segment_size : 0;
 }
 
 /*
@@ -197,4 +338,62 @@ decide_point(const PointNeeds *point, const SegmentKnown *known, int nknown,
 		}
 	}
 	return verdict;
+}
+
+/*
+ * A newer point makes the ones before it superfluous.  Whoever holds back a
+ * newer point by what it has staged holds back this one, too, unless it has
+ * staged that.
+ */
+const KnownPoint *
+decide_newest(const KnownPoint *points, int npoints, uint64 released,
+			  const SegmentKnown *known, int nknown, PointHeld *held)
+{
+	uint64		ceiling = PG_UINT64_MAX;
+
+	held->point = NULL;
+	for (int i = npoints - 1; i >= 0 && points[i].needs.id > released; i--)
+	{
+		int32		blocker = 0;
+		PointVerdict verdict;
+
+		if (points[i].needs.id > ceiling)
+			continue;
+		verdict = decide_point(&points[i].needs, known, nknown, &blocker);
+		if (verdict == POINT_RELEASABLE)
+			return &points[i];
+		if (held->point == NULL)
+		{
+			held->point = &points[i];
+			held->verdict = verdict;
+			held->blocker = blocker;
+		}
+		for (int k = 0; k < nknown && verdict == POINT_WAITS; k++)
+		{
+			if (known[k].segment == blocker)
+				ceiling = known[k].status.staged_point;
+		}
+	}
+	return NULL;
+}
+
+bool
+decide_others_promoted(const PointNeeds *point, const SegmentKnown *known, int nknown,
+					   int32 coordinator)
+{
+	int			k = 0;
+
+	for (uint32 i = 0; i < point->nsegments; i++)
+	{
+		int32		segment = point->entries[i].segment;
+
+		if (segment == coordinator)
+			continue;
+		while (k < nknown && known[k].segment < segment)
+			k++;
+		if (k == nknown || known[k].segment != segment ||
+			known[k].status.promoted_point != point->id)
+			return false;
+	}
+	return true;
 }

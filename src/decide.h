@@ -36,6 +36,7 @@ typedef enum PipeVerdict
 	PIPE_SWITCH,				/* the next timeline begins; then append it */
 	PIPE_DUPLICATE,				/* we have all of it */
 	PIPE_STALE_CLAIM,			/* written by a publisher that lost its claim */
+	PIPE_MADE_ANEW,				/* a claim older than one that was seen before */
 	PIPE_WRONG_SEGMENT,
 	PIPE_WRONG_SYSTEM,
 	PIPE_WRONG_VERSION,
@@ -47,6 +48,12 @@ typedef enum PipeVerdict
 
 /* For any message of a pipe: is it of our segment, system and format? */
 extern PipeVerdict decide_origin(const PipePosition *position, const WireHeader *header);
+
+/*
+ * Is this message of use to a receiver that begins at lsn?  The first one of
+ * a pipe that is, is where it begins to read.
+ */
+extern bool decide_needed(const WireHeader *header, uint32 timeline, uint64 lsn);
 
 /* For a message with WAL; *skip gets how much of it we have already. */
 extern PipeVerdict decide_wal(const PipePosition *position, const WireHeader *header,
@@ -69,6 +76,65 @@ extern int	decide_parse_history(const char *text, size_t len,
  */
 extern uint64 decide_fork_of(const TimelineFork *forks, int nforks, uint32 ancestor);
 
+typedef enum HistoryVerdict
+{
+	HISTORY_KNOWN,				/* of a timeline that we are on, or have left */
+	HISTORY_FOLLOWS,			/* it leaves ours at *fork */
+	HISTORY_FOREIGN				/* it does not come from ours */
+} HistoryVerdict;
+
+/* For a message with the history of a timeline */
+extern HistoryVerdict decide_history(const PipePosition *position, const WireHeader *header,
+									 const char *text, size_t len, uint64 *fork);
+
+/* From begin on, the WAL is of this timeline. */
+typedef struct TimelineSwitch
+{
+	uint32		timeline;
+	uint64		begin;
+} TimelineSwitch;
+
+/* The timeline that the WAL which ends at lsn belongs to */
+extern uint32 decide_timeline_at(uint32 first, const TimelineSwitch *switches,
+								 int nswitches, uint64 lsn);
+
+typedef enum StagedVerdict
+{
+	STAGED_BEFORE,				/* it lies before what is released */
+	STAGED_VOID,				/* the source left its timeline before it */
+	STAGED_WAITS,				/* not all of it is here, or valid, yet */
+	STAGED_RELEASED,			/* it is where what is released ends */
+	STAGED_HERE					/* if the restore point of its name ends there */
+} StagedVerdict;
+
+/*
+ * For a point whose end on this segment is lsn on timeline: has it been
+ * staged?  timeline_here is decide_timeline_at() of that lsn, valid_end how
+ * far what is staged is durable and valid.
+ */
+extern StagedVerdict decide_staged(uint32 timeline, uint64 lsn, uint32 timeline_here,
+								   uint64 released_lsn, uint64 valid_end);
+
+/* Does a receiver follow this decision, after those it has read? */
+extern bool decide_newer(const WireRelease *newest, const WireRelease *release);
+
+/* Does the newest decision let a receiver release, and has it what it takes? */
+extern bool decide_release(const WireRelease *newest, uint64 released_point,
+						   uint64 staged_point);
+
+typedef enum PromotionStep
+{
+	PROMOTION_NONE,				/* none is decided */
+	PROMOTION_STAGES,			/* its point is not released here yet */
+	PROMOTION_APPLIES,			/* nor applied */
+	PROMOTION_OTHERS,			/* the coordinator is last */
+	PROMOTION_NOW
+} PromotionStep;
+
+/* What a segment waits for until it may be promoted */
+extern PromotionStep decide_promotion_step(const WireRelease *newest, bool coordinator,
+										   uint64 released_point, uint64 applied_point);
+
 typedef enum ClaimVerdict
 {
 	CLAIM_FREE,					/* nobody has claimed the pipe yet */
@@ -83,6 +149,36 @@ typedef enum ClaimVerdict
 extern ClaimVerdict decide_claim(const WireHeader *last, const WireClaim *last_claim,
 								 uint64 system_id, const WireClaim *ours,
 								 bool take_over);
+
+/* Where a publisher's own server is. */
+typedef struct ServerPosition
+{
+	uint32		timeline;
+	uint64		flush_lsn;
+	uint64		slot_lsn;		/* the oldest WAL that it keeps for us */
+	const TimelineFork *forks;	/* that led to its timeline, oldest first */
+	int			nforks;			/* -1 if they cannot be read */
+} ServerPosition;
+
+typedef enum StartVerdict
+{
+	START_AT,					/* at *lsn on *timeline */
+	START_ENTER,				/* the same, behind that timeline's history */
+	START_OLD_TIMELINE,			/* the pipe is on a newer one than the server */
+	START_FOREIGN_TIMELINE,		/* the server does not come from the pipe's */
+	START_BEHIND				/* the pipe has more than the server */
+} StartVerdict;
+
+/*
+ * Where does a publisher begin whose pipe ends at end on end_timeline (0: it
+ * is empty)?
+ */
+extern StartVerdict decide_start(const ServerPosition *server, uint32 end_timeline,
+								 uint64 end, uint32 *timeline, uint64 *lsn);
+
+/* What the slot must keep, when Kafka has all before acked */
+extern uint64 decide_slot(uint64 acked, uint32 wal_segment_size);
+
 
 /* A point as the orchestrator sees it. */
 typedef struct PointNeeds
@@ -110,5 +206,30 @@ typedef enum PointVerdict
 /* known must be in ascending order of segment */
 extern PointVerdict decide_point(const PointNeeds *point, const SegmentKnown *known,
 								 int nknown, int32 *blocker);
+
+/* A point that is not older than the last released one. */
+typedef struct KnownPoint
+{
+	PointNeeds	needs;
+	char		name[WIRE_NAME_SIZE];
+	int64		offset;			/* in points */
+} KnownPoint;
+
+/* Why the newest point is not released. */
+typedef struct PointHeld
+{
+	const KnownPoint *point;	/* NULL if there is none, or it may be */
+	PointVerdict verdict;
+	int32		blocker;
+} PointHeld;
+
+/* The newest point behind released that may be released, or NULL */
+extern const KnownPoint *decide_newest(const KnownPoint *points, int npoints,
+									   uint64 released, const SegmentKnown *known,
+									   int nknown, PointHeld *held);
+
+/* Are all of a point's segments promoted at it, but for the coordinator? */
+extern bool decide_others_promoted(const PointNeeds *point, const SegmentKnown *known,
+								   int nknown, int32 coordinator);
 
 #endif							/* MULTISITE_DECIDE_H */

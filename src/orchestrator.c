@@ -49,14 +49,6 @@ enum
 	NUM_TOPICS
 };
 
-/* A point that is not older than the last released one. */
-typedef struct KnownPoint
-{
-	PointNeeds	needs;
-	char		name[WIRE_NAME_SIZE];
-	int64		offset;			/* in points */
-} KnownPoint;
-
 static KafkaHandle *consumer;
 static KafkaHandle *producer;
 static char *release_topic;
@@ -244,43 +236,18 @@ explain_wait(const KnownPoint *point, int32 segment)
 static const KnownPoint *
 newest_releasable(void)
 {
-	uint64		ceiling = PG_UINT64_MAX;
-	bool		explained = false;
+	PointHeld	held;
+	const KnownPoint *point = decide_newest(points, npoints, decision.released_point,
+											known, nknown, &held);
 
-	for (int i = npoints - 1; i >= 0 && points[i].needs.id > decision.released_point; i--)
-	{
-		int32		blocker = 0;
-
-		/* whoever holds back a newer point holds back this one, too */
-		if (points[i].needs.id > ceiling)
-			continue;
-		switch (decide_point(&points[i].needs, known, nknown, &blocker))
-		{
-			case POINT_RELEASABLE:
-				if (!explained)
-					set_reason("no point waits");
-				return &points[i];
-			case POINT_UNUSABLE:
-				if (!explained)
-					set_reason("point \"%s\" lies before the base backup of segment %d",
-							   points[i].name, blocker);
-				explained = true;
-				break;
-			case POINT_WAITS:
-				if (!explained)
-					explain_wait(&points[i], blocker);
-				explained = true;
-				for (int k = 0; k < nknown; k++)
-				{
-					if (known[k].segment == blocker)
-						ceiling = known[k].status.staged_point;
-				}
-				break;
-		}
-	}
-	if (!explained)
+	if (held.point == NULL)
 		set_reason("no point waits");
-	return NULL;
+	else if (held.verdict == POINT_WAITS)
+		explain_wait(held.point, held.blocker);
+	else
+		set_reason("point \"%s\" lies before the base backup of segment %d",
+				   held.point->name, held.blocker);
+	return point;
 }
 
 /* ------------------------------------------------------------------------
@@ -372,27 +339,6 @@ take_messages(void)
  * Promotion and other requests
  * ------------------------------------------------------------------------
  */
-
-/* How many of a point's segments, but for the coordinator, are promoted. */
-static bool
-others_promoted(const KnownPoint *point)
-{
-	int			k = 0;
-
-	for (uint32 i = 0; i < point->needs.nsegments; i++)
-	{
-		int32		segment = point->needs.entries[i].segment;
-
-		if (segment == COORDINATOR_ID)
-			continue;
-		while (k < nknown && known[k].segment < segment)
-			k++;
-		if (k == nknown || known[k].segment != segment ||
-			known[k].status.promoted_point != point->needs.id)
-			return false;
-	}
-	return true;
-}
 
 static const KnownPoint *
 choose_point(const Request *request)
@@ -543,7 +489,7 @@ drive_promotion(void)
 	}
 	if (!decision.segments_promoted)
 	{
-		if (!others_promoted(point))
+		if (!decide_others_promoted(&point->needs, known, nknown, COORDINATOR_ID))
 		{
 			worker_set_state(WORKER_PROMOTING, "waits for the segments to be promoted at \"%s\"", decision.name);
 			return;

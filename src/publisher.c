@@ -422,7 +422,7 @@ acquire_slot(bool pipe_is_empty)
 static void
 advance_slot(XLogRecPtr acked)
 {
-	XLogRecPtr	keep = acked > (XLogRecPtr) wal_segment_size ? acked - wal_segment_size : 0;
+	XLogRecPtr	keep = decide_slot(acked, wal_segment_size);
 	ReplicationSlot *slot = MyReplicationSlot;
 
 	if (keep <= slot->data.restart_lsn)
@@ -479,71 +479,57 @@ start_streaming(XLogRecPtr from)
 }
 
 /*
- * Decides where to begin: where the pipe ends, or, if this server has left
- * that timeline before that place, where it left it.  *enter tells whether
- * the history of the timeline that begins there has to be published first.
+ * Where to begin.  *enter tells whether the history of the timeline that
+ * begins there has to be published first.
  */
 static XLogRecPtr
 choose_start(TimeLineID server_timeline, XLogRecPtr server_flush,
 			 TimeLineID end_timeline, XLogRecPtr end, bool *enter)
 {
 	TimelineFork forks[64];
-	int			nforks;
+	XLogRecPtr	start;
+	ServerPosition position = {
+		.timeline = server_timeline,
+		.flush_lsn = server_flush,
+		.slot_lsn = MyReplicationSlot->data.restart_lsn,
+		.forks = forks
+	};
+	StartVerdict verdict;
 
-	*enter = false;
-	if (end_timeline == 0)
+	if (server_timeline > 1 && end_timeline != server_timeline)
+		position.nforks = read_history(server_timeline, forks, lengthof(forks));
+	verdict = decide_start(&position, end_timeline, end, &timeline, &start);
+	*enter = verdict == START_ENTER;
+	switch (verdict)
 	{
-		XLogRecPtr	start = MyReplicationSlot->data.restart_lsn;
-
-		/* WAL before this timeline is the old site's */
-		timeline = server_timeline;
-		if (timeline > 1)
-		{
-			*enter = true;
-			nforks = read_history(timeline, forks, lengthof(forks));
-			if (nforks > 0)
-				start = Max(start, forks[nforks - 1].end_lsn);
-		}
-		return start;
-	}
-	if (end_timeline > server_timeline)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("topic \"%s\" is on timeline %u already", pipe_topic, end_timeline),
-				 errdetail("This server is on timeline %u: another one was promoted in its place.",
-						   server_timeline),
-				 errhint("Make this server a standby of the new primary, or set multisite.publish = off.")));
-	timeline = end_timeline;
-	if (end_timeline < server_timeline)
-	{
-		XLogRecPtr	fork;
-
-		nforks = read_history(server_timeline, forks, lengthof(forks));
-		fork = nforks > 0 ? decide_fork_of(forks, nforks, end_timeline) : 0;
-		if (fork == 0)
+		case START_AT:
+		case START_ENTER:
+			break;
+		case START_OLD_TIMELINE:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("topic \"%s\" is on timeline %u already", pipe_topic, end_timeline),
+					 errdetail("This server is on timeline %u: another one was promoted in its place.",
+							   server_timeline),
+					 errhint("Make this server a standby of the new primary, or set multisite.publish = off.")));
+			break;
+		case START_FOREIGN_TIMELINE:
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("topic \"%s\" is on a timeline that this server does not come from", pipe_topic),
 					 errdetail("The topic ends on timeline %u, this server is on timeline %u.",
 							   end_timeline, server_timeline)));
-		if (end < fork)
-			return end;			/* the rest of the old timeline comes first */
-
-		/* the walsender streams nothing of a timeline from its very end on */
-		timeline = server_timeline;
-		for (int i = nforks - 1; i >= 0 && forks[i].timeline > end_timeline; i--)
-			timeline = forks[i].timeline;
-		*enter = true;
-		return fork;
+			break;
+		case START_BEHIND:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("topic \"%s\" is ahead of this server", pipe_topic),
+					 errdetail("The topic ends at %X/%X, this server at %X/%X: it has lost WAL, or was restored from a backup.",
+							   LSN_FORMAT_ARGS(end), LSN_FORMAT_ARGS(server_flush)),
+					 errhint("Delete the topic, and take new base backups for this segment at the remote sites.")));
+			break;
 	}
-	if (end > server_flush)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("topic \"%s\" is ahead of this server", pipe_topic),
-				 errdetail("The topic ends at %X/%X, this server at %X/%X: it has lost WAL, or was restored from a backup.",
-						   LSN_FORMAT_ARGS(end), LSN_FORMAT_ARGS(server_flush)),
-				 errhint("Delete the topic, and take new base backups for this segment at the remote sites.")));
-	return end;
+	return start;
 }
 
 /* ------------------------------------------------------------------------

@@ -318,13 +318,10 @@ find_pipe_offset(const StagingState *initial)
 		int64		middle = low + (high - low) / 2;
 		KafkaMessage message;
 		WireHeader	header;
-		uint64		end;
 
 		kafka_read_at(finder, topics[FROM_PIPE], middle, &message);
 		message_check(message_decode(&message, &header), topics[FROM_PIPE], &message);
-		end = header.lsn + (header.kind == WIRE_WAL ? header.length : 0);
-		if (header.timeline > initial->base_timeline ||
-			(header.timeline == initial->base_timeline && end > initial->base_lsn))
+		if (decide_needed(&header, initial->base_timeline, initial->base_lsn))
 			high = middle;
 		else
 			low = middle + 1;
@@ -435,6 +432,14 @@ refuse_pipe(PipeVerdict verdict, const WireHeader *header, int64 offset)
 							   (long long) offset, header->segment, staging->segment),
 					 errhint("Check multisite.segment_id of both servers.")));
 			break;
+		case PIPE_MADE_ANEW:
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("topic \"%s\" was made anew", topic),
+					 errdetail("The claim at offset %lld has number %u, but number %u was seen before.",
+							   (long long) offset, header->epoch, staging->epoch),
+					 errhint("Take a new base backup for this segment.")));
+			break;
 		case PIPE_WRONG_SYSTEM:
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_EXCEPTION),
@@ -517,15 +522,13 @@ compare_staged(const WireHeader *header, const char *body, uint32 len)
 static void
 take_history(const WireHeader *header, const char *body, size_t len)
 {
-	TimelineFork forks[64];
-	int			nforks;
+	PipePosition position = pipe_position();
 	uint64		fork;
+	HistoryVerdict verdict = decide_history(&position, header, body, len, &fork);
 
-	if (header->timeline <= staging->timeline)
+	if (verdict == HISTORY_KNOWN)
 		return;
-	nforks = decide_parse_history(body, len, forks, lengthof(forks));
-	fork = nforks > 0 ? decide_fork_of(forks, nforks, staging->timeline) : 0;
-	if (fork == 0)
+	if (verdict == HISTORY_FOREIGN)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_EXCEPTION),
 				 errmsg("timeline %u of topic \"%s\" does not follow from timeline %u",
@@ -575,13 +578,6 @@ take_from_pipe(const WireHeader *header, const KafkaMessage *message)
 	PipeVerdict verdict = decide_origin(&position, header);
 
 	refuse_pipe(verdict, header, message->offset);
-	if (header->kind == WIRE_CLAIM && header->epoch < staging->epoch)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("topic \"%s\" was made anew", topics[FROM_PIPE]),
-				 errdetail("The claim at offset %lld has number %u, but number %u was seen before.",
-						   (long long) message->offset, header->epoch, staging->epoch),
-				 errhint("Take a new base backup for this segment.")));
 	if (verdict == PIPE_TAKE)
 	{
 		if (header->epoch > staging->epoch)
@@ -687,7 +683,7 @@ take_decision(const KafkaMessage *message)
 
 	/* kept until it is carried out, so the offset stays at it */
 	staging->release_offset = message->offset;
-	if (release.decision >= decision.decision)
+	if (decide_newer(&decision, &release))
 		decision = release;
 }
 
@@ -814,18 +810,23 @@ check_points(void)
 	for (int i = 0; i < npoints; i++)
 	{
 		const SeenPoint *restore_point;
+		StagedVerdict verdict;
 
-		if (points[i].passed || points[i].lsn < staging->released_lsn)
+		if (points[i].passed)
 			continue;
-		if (points[i].timeline < staging_timeline_at(points[i].lsn))
+		verdict = decide_staged(points[i].timeline, points[i].lsn,
+								staging_timeline_at(points[i].lsn),
+								staging->released_lsn, valid_end);
+		if (verdict == STAGED_BEFORE)
+			continue;
+		if (verdict == STAGED_VOID)
 		{
 			void_point(&points[i]);
 			continue;
 		}
-		if (points[i].lsn > valid_end ||
-			points[i].timeline > staging_timeline_at(points[i].lsn))
+		if (verdict == STAGED_WAITS)
 			break;
-		if (points[i].lsn == staging->released_lsn)
+		if (verdict == STAGED_RELEASED)
 		{
 			/* our state was lost, and what was released before is the base now */
 			staged_point = points[i].id;
@@ -857,7 +858,7 @@ release_decided(void)
 	uint64		target = decision.released_point;
 	int			kept = 0;
 
-	if (target <= staging->released_point || target > staged_point)
+	if (!decide_release(&decision, staging->released_point, staged_point))
 		return;
 	check_standby_settings();
 	if (!history_by_id(target, &point) || point.passed)
@@ -1072,30 +1073,30 @@ finish_promotion(void)
 static bool
 promote_decided(void)
 {
-	uint64		point = decision.promote_point;
+	PromotionStep step = decide_promotion_step(&decision, AM_COORDINATOR(),
+											   staging->released_point, applied_point);
 	static bool requested = false;
 
-	if (point == 0)
+	if (step == PROMOTION_NONE)
 		return false;
 	if (staging->promote_point == 0)
 	{
-		staging->promote_point = point;
+		staging->promote_point = decision.promote_point;
 		staging_save();
 	}
-	if (staging->released_point < point)
+	switch (step)
 	{
-		worker_set_state(WORKER_PROMOTING, "waits until the point of the promotion is staged here");
-		return false;
-	}
-	if (applied_point < point)
-	{
-		worker_set_state(WORKER_PROMOTING, "waits for recovery to apply the point of the promotion");
-		return false;
-	}
-	if (AM_COORDINATOR() && !decision.segments_promoted)
-	{
-		worker_set_state(WORKER_PROMOTING, "waits for the other segments: the coordinator is promoted last");
-		return false;
+		case PROMOTION_STAGES:
+			worker_set_state(WORKER_PROMOTING, "waits until the point of the promotion is staged here");
+			return false;
+		case PROMOTION_APPLIES:
+			worker_set_state(WORKER_PROMOTING, "waits for recovery to apply the point of the promotion");
+			return false;
+		case PROMOTION_OTHERS:
+			worker_set_state(WORKER_PROMOTING, "waits for the other segments: the coordinator is promoted last");
+			return false;
+		default:
+			break;
 	}
 	worker_set_state(WORKER_PROMOTING, "waits for recovery to end");
 	if (!requested)

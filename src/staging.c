@@ -179,16 +179,10 @@ static TimeLineID
 timeline_of_segment(XLogSegNo segno, XLogRecPtr upto)
 {
 	XLogRecPtr	end;
-	TimeLineID	tli = state.released_timeline;
 
+	/* a segment in which a timeline begins is the new timeline's */
 	XLogSegNoOffsetToRecPtr(segno + 1, 0, wal_segment_size, end);
-	for (int i = 0; i < state.nswitches; i++)
-	{
-		/* a segment in which a timeline begins is the new timeline's */
-		if (state.switches[i].begin < Min(end, upto))
-			tli = state.switches[i].timeline;
-	}
-	return tli;
+	return staging_timeline_at(Min(end, upto));
 }
 
 /* ------------------------------------------------------------------------
@@ -745,14 +739,7 @@ staging_finish_intent(void)
 TimeLineID
 staging_timeline_at(XLogRecPtr lsn)
 {
-	TimeLineID	tli = state.released_timeline;
-
-	for (int i = 0; i < state.nswitches; i++)
-	{
-		if (state.switches[i].begin < lsn)
-			tli = state.switches[i].timeline;
-	}
-	return tli;
+	return decide_timeline_at(state.released_timeline, state.switches, state.nswitches, lsn);
 }
 
 void

@@ -10,16 +10,9 @@
 
 #include "access/xlogdefs.h"
 
-#include "wire.h"
+#include "decide.h"
 
 #define STAGING_MAX_SWITCHES 8
-
-/* From begin on, the WAL is of this timeline. */
-typedef struct TimelineSwitch
-{
-	TimeLineID	timeline;
-	XLogRecPtr	begin;
-} TimelineSwitch;
 
 /*
  * All that a receiver must remember; on disk by staging_save().  Whatever
