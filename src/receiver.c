@@ -1045,25 +1045,31 @@ forget_later_points(void)
 	pfree(points);
 }
 
-/* This server accepts writes: tells so, and puts away what it was. */
+/*
+ * This server accepts writes: tells so, and puts away what it was.  The others
+ * wait to hear it, so it is done only when Kafka has the message; until then
+ * the next attempt, or the next start, does all of this again.
+ */
 static void
 finish_promotion(void)
 {
 	applied_lsn = staging->released_lsn;
 	applied_point = staging->released_point;
 	staged_point = staging->released_point;
-	staging->promoted = true;
 	if (staging->promote_point == 0)
 		staging->promote_point = staging->released_point;
 	staging_save();
 	staging_discard();
 	forget_later_points();
 	show_promoted();
+	staging->promoted = true;
 	report(WIRE_SEGMENT_PROMOTED);
+	kafka_flush(producer, 30000);
+	staging_save();
+	worker_is_well();
 	ereport(LOG,
 			(errmsg("multisite receiver ends: this segment was promoted at %X/%X",
 					LSN_FORMAT_ARGS(staging->released_lsn))));
-	kafka_flush(producer, 30000);
 }
 
 /*
