@@ -355,7 +355,7 @@ request_meet(WorkerKind worker, TimestampTz deadline)
 		LWLockRelease(multisite_shared->lock);
 		if (meeting != MEETING_WORKER_WAITS || left <= 0)
 			break;
-		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left, WAIT_EVENT_MULTISITE);
+		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left, wait_event_compat(WAIT_FOR_SEGMENTS));
 	}
 	ConditionVariableCancelSleep();
 	return meeting == MEETING_GO_ON;

@@ -439,7 +439,7 @@ wait_for_change(TimestampTz until)
 
 	if (left <= 0)
 		return false;
-	(void) ConditionVariableTimedSleep(&multisite_shared->changed, left, WAIT_EVENT_MULTISITE);
+	(void) ConditionVariableTimedSleep(&multisite_shared->changed, left, wait_event_compat(WAIT_FOR_POINT));
 	return true;
 }
 
@@ -606,7 +606,7 @@ multisite_verify(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be superuser to verify a consistency point")));
-	InitMaterializedSRF(fcinfo, 0);
+	InitMaterializedSRF_compat(fcinfo);
 
 	hold_site();
 	PG_ENSURE_ERROR_CLEANUP(let_site_go, (Datum) 0);
