@@ -15,6 +15,7 @@ OBJS = \
 	src/logfilter.o \
 	src/main.o \
 	src/messages.o \
+	src/offline.o \
 	src/orchestrator.o \
 	src/points.o \
 	src/promote.o \

@@ -125,13 +125,14 @@ REVOKE ALL ON FUNCTION multisite_verify(text, text[], interval) FROM PUBLIC;
 -- The remote site
 -- ---------------------------------------------------------------------------
 
-CREATE FUNCTION multisite_promote(point text DEFAULT NULL, timeout interval DEFAULT '5 minutes')
+CREATE FUNCTION multisite_promote(point text DEFAULT NULL, timeout interval DEFAULT '5 minutes',
+								  offline boolean DEFAULT false)
 RETURNS text
 AS 'MODULE_PATHNAME', 'multisite_promote'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT;
-COMMENT ON FUNCTION multisite_promote(text, interval) IS
-'promotes the whole remote site at a consistency point, by default the newest that all segments have; on the remote coordinator';
-REVOKE ALL ON FUNCTION multisite_promote(text, interval) FROM PUBLIC;
+COMMENT ON FUNCTION multisite_promote(text, interval, boolean) IS
+'promotes the whole remote site at a consistency point, by default the newest that all segments have; offline: without Kafka, over the registered connection strings; on the remote coordinator';
+REVOKE ALL ON FUNCTION multisite_promote(text, interval, boolean) FROM PUBLIC;
 
 CREATE FUNCTION multisite_pause()
 RETURNS text
@@ -197,6 +198,32 @@ LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION multisite.commits() IS
 'transactions with an xid that ended since server start; a point is skipped when it has not changed';
 REVOKE ALL ON FUNCTION multisite.commits() FROM PUBLIC;
+
+-- ---------------------------------------------------------------------------
+-- What the remote coordinator calls on each segment, to promote it without Kafka
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION multisite.staged_points(OUT points text, OUT promotion bigint)
+AS 'MODULE_PATHNAME', 'multisite_staged_points'
+LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION multisite.staged_points() IS
+'ids of the points at which this segment can be promoted, and that of a promotion that has begun, or 0';
+REVOKE ALL ON FUNCTION multisite.staged_points() FROM PUBLIC;
+
+CREATE FUNCTION multisite.promote_segment(point text, others_promoted boolean)
+RETURNS void
+AS 'MODULE_PATHNAME', 'multisite_promote_segment'
+LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION multisite.promote_segment(text, boolean) IS
+'lets this segment be promoted at a point without Kafka; part of multisite_promote(offline => true)';
+REVOKE ALL ON FUNCTION multisite.promote_segment(text, boolean) FROM PUBLIC;
+
+CREATE FUNCTION multisite.wait_promoted(timeout_ms integer)
+RETURNS void
+AS 'MODULE_PATHNAME', 'multisite_wait_promoted'
+LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION multisite.wait_promoted(integer) IS 'waits until this segment accepts writes';
+REVOKE ALL ON FUNCTION multisite.wait_promoted(integer) FROM PUBLIC;
 
 -- ---------------------------------------------------------------------------
 -- Views

@@ -397,3 +397,64 @@ decide_others_promoted(const PointNeeds *point, const SegmentKnown *known, int n
 	}
 	return true;
 }
+
+static bool
+has_point(const SegmentStaged *segment, uint64 point)
+{
+	/* one that is promoted has put its points away but for that one */
+	if (segment->promotion != 0)
+		return segment->promotion == point;
+	for (int i = 0; i < segment->npoints; i++)
+	{
+		if (segment->points[i] == point)
+			return true;
+	}
+	return false;
+}
+
+/* The first segment that does not have the point, or NULL */
+static const SegmentStaged *
+who_lacks(const SegmentStaged *segments, int nsegments, uint64 point)
+{
+	for (int i = 0; i < nsegments; i++)
+	{
+		if (!has_point(&segments[i], point))
+			return &segments[i];
+	}
+	return NULL;
+}
+
+OfflineVerdict
+decide_offline(const SegmentStaged *segments, int nsegments, uint64 wanted,
+			   uint64 *point, int32 *blocker)
+{
+	const SegmentStaged *lacking;
+
+	/* where one segment has begun to go, all must go */
+	for (int i = 0; i < nsegments; i++)
+	{
+		if (segments[i].promotion == 0)
+			continue;
+		*point = segments[i].promotion;
+		*blocker = segments[i].segment;
+		if (wanted != 0 && wanted != *point)
+			return OFFLINE_UNDER_WAY;
+		wanted = *point;
+	}
+	if (wanted == 0)
+	{
+		for (int i = segments[0].npoints - 1; i >= 0; i--)
+		{
+			*point = segments[0].points[i];
+			if (who_lacks(segments, nsegments, *point) == NULL)
+				return OFFLINE_AT;
+		}
+		return OFFLINE_NONE;
+	}
+	*point = wanted;
+	lacking = who_lacks(segments, nsegments, wanted);
+	if (lacking == NULL)
+		return OFFLINE_AT;
+	*blocker = lacking->segment;
+	return OFFLINE_LACKS;
+}

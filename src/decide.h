@@ -207,6 +207,31 @@ typedef enum PointVerdict
 extern PointVerdict decide_point(const PointNeeds *point, const SegmentKnown *known,
 								 int nknown, int32 *blocker);
 
+/* What a segment has, for a promotion without Kafka. */
+typedef struct SegmentStaged
+{
+	int32		segment;
+	uint64		promotion;		/* the point at which it is or is being promoted, or 0 */
+	const uint64 *points;		/* usable ones, in ascending order */
+	int			npoints;
+} SegmentStaged;
+
+typedef enum OfflineVerdict
+{
+	OFFLINE_AT,					/* *point */
+	OFFLINE_NONE,				/* the segments have no point in common */
+	OFFLINE_LACKS,				/* *blocker does not have the point that it must be */
+	OFFLINE_UNDER_WAY			/* *blocker is promoted at *point, not the wanted one */
+} OfflineVerdict;
+
+/*
+ * At which point is a site promoted without Kafka: the greatest that all
+ * segments have; that of a promotion that has begun, if one has; wanted, if
+ * that is not 0.
+ */
+extern OfflineVerdict decide_offline(const SegmentStaged *segments, int nsegments,
+									 uint64 wanted, uint64 *point, int32 *blocker);
+
 /* A point that is not older than the last released one. */
 typedef struct KnownPoint
 {

@@ -35,7 +35,6 @@
 #include "messages.h"
 #include "orchestrator.h"
 #include "settings.h"
-#include "verify.h"
 #include "worker.h"
 
 #define DECISION_TIMEOUT_MS 30000
@@ -81,15 +80,15 @@ read_last_decision(void)
 
 	memset(&decision, 0, sizeof(decision));
 	kafka_watermarks(consumer, release_topic, &low, &high);
-	if (low == high)
-		return;
 
-	/* the receiver's state file tells decisions about us from older ones */
+	/* its state file tells decisions about us from older ones, and promotions */
 	while (pg_atomic_read_u64(&multisite_shared->release_base) == 0)
 	{
 		worker_set_state(WORKER_STARTING, "waits for this server's receiver to begin");
 		worker_wait(0, NULL, TOPIC_CHECK_MS);
 	}
+	if (low == high)
+		return;
 	kafka_read_at(consumer, release_topic, high - 1, &message);
 	error = message_decode(&message, &header);
 	if (error == WIRE_OK && header.kind != WIRE_RELEASE)
@@ -501,6 +500,56 @@ drive_promotion(void)
 }
 
 /* ------------------------------------------------------------------------
+ * Sessions that hold the site where it is
+ * ------------------------------------------------------------------------
+ */
+
+void
+orchestrator_hold(void)
+{
+	pid_t		other;
+
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	other = multisite_shared->holder;
+	if (other == 0)
+		multisite_shared->holder = MyProcPid;
+	LWLockRelease(multisite_shared->lock);
+	if (other != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("another session verifies a consistency point, or promotes the site"),
+				 errdetail("Its process is %d.", (int) other)));
+}
+
+void
+orchestrator_let_go(int code, Datum arg)
+{
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	if (multisite_shared->holder == MyProcPid)
+	{
+		multisite_shared->holder = 0;
+		if (multisite_shared->workers[WORKER_ORCHESTRATOR].latch)
+			SetLatch(multisite_shared->workers[WORKER_ORCHESTRATOR].latch);
+	}
+	LWLockRelease(multisite_shared->lock);
+}
+
+/* Why nothing may be released, besides a pause; NULL if nothing is in the way */
+static const char *
+held_by(void)
+{
+	const char *reason = NULL;
+
+	LWLockAcquire(multisite_shared->lock, LW_SHARED);
+	if (multisite_shared->offline)
+		reason = "the site is promoted without Kafka";
+	else if (multisite_shared->holder != 0)
+		reason = "a session verifies a consistency point";
+	LWLockRelease(multisite_shared->lock);
+	return reason;
+}
+
+/* ------------------------------------------------------------------------
  * The worker
  * ------------------------------------------------------------------------
  */
@@ -608,10 +657,10 @@ orchestrator_attempt(void)
 		else
 		{
 			point = newest_releasable();
-			if (point != NULL && !decision.paused && !verify_holds())
+			if (point != NULL && !decision.paused && held_by() == NULL)
 				release_point(point);
-			if (verify_holds())
-				worker_set_state(WORKER_PAUSED, "a session verifies a consistency point");
+			if (held_by())
+				worker_set_state(WORKER_PAUSED, "%s", held_by());
 			else if (decision.paused)
 				worker_set_state(WORKER_PAUSED, "releases nothing until multisite_resume()");
 			else if (kafka_trouble(consumer))

@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "offline.h"
 #include "settings.h"
 #include "shared_state.h"
 #include "status.h"
@@ -90,7 +91,7 @@ tell_progress(Progress *progress)
 }
 
 /*
- * multisite_promote(point text, timeout interval) returns text
+ * multisite_promote(point text, timeout interval, offline boolean) returns text
  *
  * Promotes the site at a consistency point, the newest releasable one if none
  * is named; returns its name once every segment accepts writes.
@@ -121,6 +122,9 @@ multisite_promote(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("consistency point \"%s\" does not exist", point)));
+
+	if (!PG_ARGISNULL(2) && PG_GETARG_BOOL(2))
+		PG_RETURN_TEXT_P(cstring_to_text(offline_promote(point, until)));
 
 	request_call(WORKER_ORCHESTRATOR, ACTION_PROMOTE, point, Min(timeout, REQUEST_TIMEOUT_MS),
 				 NULL, NULL, name);

@@ -1063,8 +1063,11 @@ finish_promotion(void)
 	forget_later_points();
 	show_promoted();
 	staging->promoted = true;
-	report(WIRE_SEGMENT_PROMOTED);
-	kafka_flush(producer, 30000);
+	if (!staging->offline)
+	{
+		report(WIRE_SEGMENT_PROMOTED);
+		kafka_flush(producer, 30000);
+	}
 	staging_save();
 	worker_is_well();
 	ereport(LOG,
@@ -1229,6 +1232,8 @@ follow(void)
 			finish_promotion();
 			return ATTEMPT_FINISHED;
 		}
+		if (request_waits(WORKER_RECEIVER))
+			return ATTEMPT_AGAIN;	/* serves it without Kafka */
 		release_decided();
 		check_applied();
 		show_state();
@@ -1255,6 +1260,93 @@ follow(void)
 			if (pipe_stopped_at != 0 || strcmp(fingerprint, kafka_settings_fingerprint()) != 0)
 				return ATTEMPT_AGAIN;
 		}
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * Without Kafka
+ *
+ * When Kafka is lost together with the source, what is staged is all there
+ * will ever be.  The session that promotes the site (offline.c) asks each
+ * segment what it has, and then tells each at which point to be promoted.
+ * ------------------------------------------------------------------------
+ */
+
+#define OFFLINE_MS			10000	/* to wait for the next request */
+
+static void
+show_staged(void)
+{
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	multisite_shared->staged_points.from = staging->released_point;
+	multisite_shared->staged_points.to = staged_point;
+	multisite_shared->staged_points.promotion = staging->promote_point;
+	multisite_shared->offline = staging->offline;
+	LWLockRelease(multisite_shared->lock);
+}
+
+static void
+serve_offline(const Request *request, char *result)
+{
+	PointRecord point;
+
+	if (request->action == ACTION_SHOW_STAGED)
+	{
+		show_staged();
+		return;
+	}
+	if (!history_by_name(request->name, &point) || point.passed ||
+		point.id < staging->released_point || point.id > staged_point)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("consistency point \"%s\" is not staged on this segment, or passed", request->name)));
+	if (staging->promote_point != 0 && staging->promote_point != point.id)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this segment is being promoted at another consistency point than \"%s\"", request->name)));
+	staging->promote_point = point.id;
+	staging->offline = true;
+	staging_save();
+	show_staged();
+	decision.promote_point = decision.released_point = point.id;
+	decision.segments_promoted = request->action == ACTION_PROMOTE_OFFLINE_LAST;
+}
+
+static AttemptEnd
+follow_offline(void)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OFFLINE_MS);
+
+	if (staging->system_id == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this segment has staged nothing yet")));
+	check_state();
+	check_standby_settings();
+	staging_finish_intent();
+	begin_check();
+	pg_atomic_write_u64(&multisite_shared->released_lsn, staging->released_lsn);
+	applied_point = 0;
+	if (staging->offline)
+		decision.promote_point = decision.released_point = staging->promote_point;
+	worker_set_state(WORKER_RUNNING, "checks what is staged");
+	for (;;)
+	{
+		check_points();
+		show_staged();
+		worker_serve_request(serve_offline);
+		if (!RecoveryInProgress())
+		{
+			finish_promotion();
+			return ATTEMPT_FINISHED;
+		}
+		release_decided();
+		check_applied();
+		if (promote_decided())
+			continue;
+		if (!staging->offline && GetCurrentTimestamp() > until)
+			return ATTEMPT_AGAIN;
+		worker_wait(0, NULL, staging->offline ? APPLY_CHECK_MS : OFFLINE_MS);
 	}
 }
 
@@ -1312,6 +1404,8 @@ receiver_attempt(void)
 	history_load();
 	wait_for_recovery();
 	(void) staging_open();
+	if (staging->offline || request_waits(WORKER_RECEIVER))
+		return follow_offline();
 	return follow();
 }
 
@@ -1333,7 +1427,8 @@ multisite_receiver_main(Datum arg)
 	static const WorkerRoutine routine = {
 		.kind = WORKER_RECEIVER,
 		.attempt = receiver_attempt,
-		.release = receiver_release
+		.release = receiver_release,
+		.serves_offline = true
 	};
 
 	worker_main(&routine);

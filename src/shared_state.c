@@ -298,6 +298,17 @@ request_take(WorkerKind worker, Request *request)
 	return found;
 }
 
+bool
+request_waits(WorkerKind worker)
+{
+	bool		waits;
+
+	LWLockAcquire(multisite_shared->lock, LW_SHARED);
+	waits = multisite_shared->requests[worker].state == REQUEST_QUEUED;
+	LWLockRelease(multisite_shared->lock);
+	return waits;
+}
+
 void
 request_done(WorkerKind worker, const char *result)
 {

@@ -92,6 +92,9 @@ typedef enum RequestAction
 	ACTION_CREATE_VERIFIED_POINT,	/* its session meets the worker, see below */
 	ACTION_HOLD_AT,				/* release this point and none after it */
 	ACTION_PROMOTE,
+	ACTION_SHOW_STAGED,			/* receiver: fill in staged_points below */
+	ACTION_PROMOTE_OFFLINE,		/* receiver: promote this segment at a point */
+	ACTION_PROMOTE_OFFLINE_LAST,	/* the coordinator's: all others are promoted */
 	ACTION_PAUSE,
 	ACTION_RESUME
 } RequestAction;
@@ -153,8 +156,8 @@ typedef struct MultisiteShared
 	char		promoted_at[WIRE_NAME_SIZE];
 
 	/*
-	 * On a remote coordinator: while the session of this pid compares the
-	 * site with its source (verify.c), no point is released by itself.
+	 * On a remote coordinator: while the session of this pid verifies a point
+	 * or promotes the site offline, no point is released by itself.
 	 */
 	pid_t		holder;
 
@@ -163,6 +166,15 @@ typedef struct MultisiteShared
 	 * one; 0 until the receiver knows it.
 	 */
 	pg_atomic_uint64 release_base;
+
+	/* On a remote segment: which points it has, as of ACTION_SHOW_STAGED. */
+	struct
+	{
+		uint64		from;		/* released, 0 before the first */
+		uint64		to;			/* staged */
+		uint64		promotion;	/* the point of a promotion that has begun, or 0 */
+	}			staged_points;
+	bool		offline;		/* that promotion goes on without Kafka */
 
 	/* read by the startup process's log filter, without the lock */
 	pg_atomic_uint64 released_lsn;	/* where recovery finds no more WAL */
@@ -193,6 +205,7 @@ extern void request_call(WorkerKind worker, RequestAction action, const char *na
 
 /* For the worker: takes the queued request, if there is one. */
 extern bool request_take(WorkerKind worker, Request *request);
+extern bool request_waits(WorkerKind worker);
 extern void request_done(WorkerKind worker, const char *result);
 extern void request_failed(WorkerKind worker, const ErrorData *edata);
 

@@ -53,7 +53,7 @@
 #define TEMP_FILE		MULTISITE_DIR "/tail.tmp"
 #define STATE_PLACE		4096
 #define STATE_MAGIC		0x5453534DU
-#define STATE_VERSION	1
+#define STATE_VERSION	2
 
 /* the bytes whose write makes a release */
 #define CONNECTING_BYTES 8

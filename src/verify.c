@@ -44,12 +44,12 @@
 #include "compat.h"
 #include "conn.h"
 #include "history.h"
+#include "orchestrator.h"
 #include "points.h"
 #include "segments.h"
 #include "settings.h"
 #include "shared_state.h"
 #include "status.h"
-#include "verify.h"
 
 PG_FUNCTION_INFO_V1(multisite_create_verified_point);
 PG_FUNCTION_INFO_V1(multisite_verify);
@@ -390,47 +390,6 @@ multisite_create_verified_point(PG_FUNCTION_ARGS)
  * ------------------------------------------------------------------------
  */
 
-bool
-verify_holds(void)
-{
-	bool		held;
-
-	LWLockAcquire(multisite_shared->lock, LW_SHARED);
-	held = multisite_shared->holder != 0;
-	LWLockRelease(multisite_shared->lock);
-	return held;
-}
-
-static void
-let_site_go(int code, Datum arg)
-{
-	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
-	if (multisite_shared->holder == MyProcPid)
-	{
-		multisite_shared->holder = 0;
-		if (multisite_shared->workers[WORKER_ORCHESTRATOR].latch)
-			SetLatch(multisite_shared->workers[WORKER_ORCHESTRATOR].latch);
-	}
-	LWLockRelease(multisite_shared->lock);
-}
-
-static void
-hold_site(void)
-{
-	pid_t		other;
-
-	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
-	other = multisite_shared->holder;
-	if (other == 0)
-		multisite_shared->holder = MyProcPid;
-	LWLockRelease(multisite_shared->lock);
-	if (other != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("another session verifies a consistency point"),
-				 errdetail("Its process is %d.", (int) other)));
-}
-
 /* Sleeps until something changes; false when the time is over. */
 static bool
 wait_for_change(TimestampTz until)
@@ -608,13 +567,13 @@ multisite_verify(PG_FUNCTION_ARGS)
 				 errmsg("must be superuser to verify a consistency point")));
 	InitMaterializedSRF_compat(fcinfo);
 
-	hold_site();
-	PG_ENSURE_ERROR_CLEANUP(let_site_go, (Datum) 0);
+	orchestrator_hold();
+	PG_ENSURE_ERROR_CLEANUP(orchestrator_let_go, (Datum) 0);
 	{
 		read_at_point(reader, name, tables, until);
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(let_site_go, (Datum) 0);
-	let_site_go(0, (Datum) 0);
+	PG_END_ENSURE_ERROR_CLEANUP(orchestrator_let_go, (Datum) 0);
+	orchestrator_let_go(0, (Datum) 0);
 
 	SPI_connect();
 	read_source_digests(name, tables, until);

@@ -348,7 +348,8 @@ worker_main(const WorkerRoutine *routine)
 			if (worker_slot()->failing_since == 0)
 				pause = FIRST_PAUSE_MS;
 			worker_report_error(edata);
-			request_failed(routine->kind, edata);
+			if (!routine->serves_offline)
+				request_failed(routine->kind, edata);
 			RESUME_INTERRUPTS();
 			failed = true;
 		}
@@ -359,7 +360,7 @@ worker_main(const WorkerRoutine *routine)
 		if (failed)
 		{
 			/* whatever wakes us is a reason to try at once */
-			worker_wait(0, NULL, pause);
+			worker_wait(0, NULL, request_waits(routine->kind) ? FIRST_PAUSE_MS : pause);
 			pause = Min(pause * 2, LONGEST_PAUSE_MS);
 		}
 		else if (end == ATTEMPT_FINISHED)

@@ -147,9 +147,35 @@ test_point(void)
 	ok(decide_point(&point, NULL, 0, &blocker) == POINT_WAITS && blocker == -1, "nothing is known");
 }
 
+static void
+test_offline(void)
+{
+	static const uint64 a[] = {4, 5, 6, 7};
+	static const uint64 b[] = {5, 6};
+	static const uint64 c[] = {4, 5, 7};
+	SegmentStaged segments[3] = {{-1, 0, a, 4}, {0, 0, b, 2}, {1, 0, c, 3}};
+	uint64		point = 0;
+	int32		blocker = -9;
+
+	ok(decide_offline(segments, 3, 0, &point, &blocker) == OFFLINE_AT && point == 5, "the newest point that all have");
+	ok(decide_offline(segments, 3, 6, &point, &blocker) == OFFLINE_LACKS && blocker == 1, "a point that one lacks");
+	ok(decide_offline(segments, 3, 5, &point, &blocker) == OFFLINE_AT && point == 5, "a named point");
+	segments[1].promotion = 6;
+	ok(decide_offline(segments, 3, 0, &point, &blocker) == OFFLINE_LACKS && blocker == 1, "one has begun to go where another cannot follow");
+	segments[1].promotion = 5;
+	segments[1].npoints = 0;
+	ok(decide_offline(segments, 3, 0, &point, &blocker) == OFFLINE_AT && point == 5, "one has begun: the others follow");
+	ok(decide_offline(segments, 3, 4, &point, &blocker) == OFFLINE_UNDER_WAY && blocker == 0, "and go nowhere else");
+	segments[2].promotion = 4;
+	ok(decide_offline(segments, 3, 0, &point, &blocker) == OFFLINE_UNDER_WAY, "two that go to different points");
+	segments[1].promotion = segments[2].promotion = 0;
+	ok(decide_offline(segments, 3, 0, &point, &blocker) == OFFLINE_NONE, "one that has none");
+}
+
 int
 main(void)
 {
+	test_offline();
 	test_wal();
 	test_history();
 	test_claim();
