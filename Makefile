@@ -25,6 +25,7 @@ OBJS = \
 	src/settings.o \
 	src/shared_state.o \
 	src/staging.o \
+	src/statefile.o \
 	src/status.o \
 	src/verify.o \
 	src/walcheck.o \
