@@ -25,6 +25,8 @@ OBJS = \
 	src/shared_state.o \
 	src/staging.o \
 	src/status.o \
+	src/twophase.o \
+	src/twophase_log.o \
 	src/verify.o \
 	src/walcheck.o \
 	src/wire.o \
