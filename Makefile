@@ -11,6 +11,7 @@ OBJS = \
 	src/decide.o \
 	src/history.o \
 	src/identity.o \
+	src/in_doubt.o \
 	src/kafka.o \
 	src/logfilter.o \
 	src/main.o \
