@@ -11,6 +11,7 @@ OBJS = \
 	src/decide.o \
 	src/history.o \
 	src/identity.o \
+	src/in_doubt.o \
 	src/kafka.o \
 	src/logfilter.o \
 	src/main.o \
@@ -27,6 +28,8 @@ OBJS = \
 	src/staging.o \
 	src/statefile.o \
 	src/status.o \
+	src/twophase.o \
+	src/twophase_log.o \
 	src/verify.o \
 	src/walcheck.o \
 	src/wire.o \

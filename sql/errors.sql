@@ -78,6 +78,9 @@ SELECT multisite_remove_segment(3);
 SELECT multisite_promote();
 SELECT multisite_pause();
 SELECT multisite_resume();
+SELECT * FROM multisite_in_doubt;
+SELECT * FROM multisite_resolve_in_doubt();
+SELECT * FROM multisite.prepared_outcomes('a', '{}');
 
 -- the barrier's parts, called by hand
 SELECT * FROM multisite.write_restore_point('no barrier');

@@ -157,6 +157,53 @@ COMMENT ON FUNCTION multisite_take_over_pipe() IS
 'lets this server publish to a pipe that another server claimed on the same timeline; that other one must be gone for good';
 REVOKE ALL ON FUNCTION multisite_take_over_pipe() FROM PUBLIC;
 
+CREATE FUNCTION multisite_resolve_in_doubt(timeout interval DEFAULT '1 minute',
+										   OUT gid text, OUT segment_id integer, OUT action text,
+										   OUT done boolean, OUT error text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'multisite_resolve_in_doubt'
+LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION multisite_resolve_in_doubt(interval) IS
+'commits or rolls back the prepared transactions whose outcome follows from another segment, and lists the others; on the promoted coordinator';
+REVOKE ALL ON FUNCTION multisite_resolve_in_doubt(interval) FROM PUBLIC;
+
+CREATE FUNCTION multisite.in_doubt(
+	OUT gid text, OUT segment_id integer, OUT database text, OUT owner text, OUT prepared_at timestamptz,
+	OUT prepared_on integer[], OUT committed_on integer[], OUT rolled_back_on integer[], OUT absent_on integer[],
+	OUT verdict text, OUT reason text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'multisite_in_doubt'
+LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION multisite.in_doubt() IS 'behind multisite_in_doubt';
+REVOKE ALL ON FUNCTION multisite.in_doubt() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION multisite.in_doubt() TO pg_monitor;
+
+CREATE VIEW multisite_in_doubt AS SELECT * FROM multisite.in_doubt();
+COMMENT ON VIEW multisite_in_doubt IS
+'on a promoted coordinator: the prepared transactions of all segments, and what the other segments know of each';
+COMMENT ON COLUMN multisite_in_doubt.gid IS 'global identifier, the same on all segments';
+COMMENT ON COLUMN multisite_in_doubt.segment_id IS 'segment on which it is prepared';
+COMMENT ON COLUMN multisite_in_doubt.database IS 'database in which it is prepared';
+COMMENT ON COLUMN multisite_in_doubt.owner IS 'user who prepared it';
+COMMENT ON COLUMN multisite_in_doubt.prepared_at IS 'when, by the clock of the segment at the source';
+COMMENT ON COLUMN multisite_in_doubt.prepared_on IS 'segments on which it is prepared, this one among them';
+COMMENT ON COLUMN multisite_in_doubt.committed_on IS 'segments that committed it before the point of the promotion';
+COMMENT ON COLUMN multisite_in_doubt.rolled_back_on IS 'segments that rolled it back before the point of the promotion';
+COMMENT ON COLUMN multisite_in_doubt.absent_on IS 'segments that know nothing of it';
+COMMENT ON COLUMN multisite_in_doubt.verdict IS 'commit, rollback, unknown or contradiction';
+COMMENT ON COLUMN multisite_in_doubt.reason IS 'from what the verdict follows, in words';
+REVOKE ALL ON multisite_in_doubt FROM PUBLIC;
+GRANT SELECT ON multisite_in_doubt TO pg_monitor;
+
+CREATE FUNCTION multisite.prepared_outcomes(point text, gids text[], OUT gid text, OUT outcome text,
+											OUT ended_at timestamptz, OUT outcomes integer)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'multisite_prepared_outcomes'
+LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION multisite.prepared_outcomes(text, text[]) IS
+'how prepared transactions of these gids have ended on this segment before its promotion at this point';
+REVOKE ALL ON FUNCTION multisite.prepared_outcomes(text, text[]) FROM PUBLIC;
+
 -- ---------------------------------------------------------------------------
 -- What the source coordinator calls on each segment
 -- ---------------------------------------------------------------------------

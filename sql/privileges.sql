@@ -28,6 +28,9 @@ SELECT count(*) FROM multisite_segments;
 SELECT conninfo FROM multisite.segment;
 SELECT multisite_create_consistency_point('mine');
 SELECT multisite_promote();
+SELECT * FROM multisite_in_doubt;
+SELECT * FROM multisite_resolve_in_doubt();
+SELECT * FROM multisite.prepared_outcomes('a', '{}');
 RESET ROLE;
 
 -- EXECUTE can be granted, but a segment's connection string needs a superuser

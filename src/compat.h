@@ -195,6 +195,13 @@ slot_exists_compat(const char *name)
 #define MarkGUCPrefixReserved_compat(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
+/* 14 wants it to be said; before, a hash table's keys are strings by default */
+#if PG_VERSION_NUM >= 140000
+#define HASH_STRINGS_COMPAT		HASH_STRINGS
+#else
+#define HASH_STRINGS_COMPAT		0
+#endif
+
 /* 15 */
 #if PG_VERSION_NUM < 150000
 #define strtou64(str, endptr, base) ((uint64) strtoull(str, endptr, base))

@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "postmaster/postmaster.h"
 #include "storage/latch.h"
@@ -213,9 +214,9 @@ peer_connect_start(Peer *peer, bool replication)
 {
 	/* dbname is expanded, so the fields after it win over those in it */
 	const char *keywords[] = {"dbname", "fallback_application_name", "application_name",
-		"connect_timeout", "options", replication ? "replication" : NULL, NULL};
+		"connect_timeout", "options", replication ? "replication" : "client_encoding", NULL};
 	const char *values[] = {peer->conninfo, "multisite", "multisite", "10",
-	"", replication ? "true" : NULL, NULL};
+	"", replication ? "true" : GetDatabaseEncodingName(), NULL};
 
 	if (!replication)
 	{

@@ -459,3 +459,41 @@ decide_offline(const SegmentStaged *segments, int nsegments, uint64 wanted,
 	*blocker = lacking->segment;
 	return OFFLINE_LACKS;
 }
+
+/* How far the clocks of two segments may differ: microseconds. */
+#define CLOCK_DIFFERENCE	INT64CONST(10000000)
+
+/*
+ * Is the outcome that other knows of the transaction that is prepared on us,
+ * or of an earlier one of the same gid?  An outcome comes after all PREPAREs,
+ * but the clocks may differ.  So one that seems to be older counts, too, if it
+ * is by less than they may differ, and if nothing is known of an earlier
+ * transaction of that gid.
+ */
+static bool
+outcome_counts(const GidKnown *us, const GidKnown *other)
+{
+	if (other->outcome == GID_NO_OUTCOME || other->prepared)
+		return false;
+	if (other->ended_at >= us->prepared_at)
+		return true;
+	return us->prepared_at - other->ended_at <= CLOCK_DIFFERENCE &&
+		us->outcomes == 0 && other->outcomes == 1;
+}
+
+DoubtVerdict
+decide_in_doubt(const GidKnown *known, int nknown, int self, bool *counts)
+{
+	bool		committed = false;
+	bool		rolled_back = false;
+
+	for (int i = 0; i < nknown; i++)
+	{
+		counts[i] = i != self && outcome_counts(&known[self], &known[i]);
+		committed |= counts[i] && known[i].outcome == GID_COMMITTED;
+		rolled_back |= counts[i] && known[i].outcome == GID_ROLLED_BACK;
+	}
+	if (committed && rolled_back)
+		return DOUBT_CONTRADICTION;
+	return committed ? DOUBT_COMMIT : rolled_back ? DOUBT_ROLLBACK : DOUBT_UNKNOWN;
+}

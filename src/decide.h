@@ -257,4 +257,36 @@ extern const KnownPoint *decide_newest(const KnownPoint *points, int npoints,
 extern bool decide_others_promoted(const PointNeeds *point, const SegmentKnown *known,
 								   int nknown, int32 coordinator);
 
+/* How the last transaction of a gid has ended on a segment, as far as it knows. */
+typedef enum GidOutcome
+{
+	GID_NO_OUTCOME,
+	GID_COMMITTED,
+	GID_ROLLED_BACK
+} GidOutcome;
+
+/* What one segment knows of a gid. */
+typedef struct GidKnown
+{
+	bool		prepared;		/* there is such a prepared transaction now */
+	int64		prepared_at;	/* microseconds, by that segment's clock */
+	GidOutcome	outcome;
+	int64		ended_at;
+	uint32		outcomes;		/* how many ended that it knows of */
+} GidKnown;
+
+typedef enum DoubtVerdict
+{
+	DOUBT_UNKNOWN,				/* no other segment knows */
+	DOUBT_COMMIT,
+	DOUBT_ROLLBACK,
+	DOUBT_CONTRADICTION			/* committed on one, rolled back on another */
+} DoubtVerdict;
+
+/*
+ * What has to become of the prepared transaction on segment self, by what
+ * all segments know of its gid.  counts[i] tells if i's outcome is about it.
+ */
+extern DoubtVerdict decide_in_doubt(const GidKnown *known, int nknown, int self, bool *counts);
+
 #endif							/* MULTISITE_DECIDE_H */

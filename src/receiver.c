@@ -43,6 +43,7 @@
 #include "receiver.h"
 #include "settings.h"
 #include "staging.h"
+#include "twophase.h"
 #include "walcheck.h"
 #include "worker.h"
 
@@ -270,13 +271,39 @@ find_base(StagingState *initial)
 	worker_set_state(WORKER_STARTING, "looks for the end of the base backup's WAL");
 	local.history = readTimeLineHistory(findNewestTimeLine(tli));
 	local.timeline = tli;
-	scan = walcheck_begin(start, local_read, NULL, &local);
+	scan = walcheck_begin(start, local_read, NULL, NULL, &local);
 	initial->base_lsn = walcheck_advance(scan, PG_UINT64_MAX, &problem);
 	walcheck_end(scan);
 	if (local.fd >= 0)
 		close(local.fd);
 	initial->base_timeline = initial->base_lsn == start ? tli : local.timeline;
 	clear_tail(initial->base_timeline, initial->base_lsn);
+}
+
+/*
+ * Begins the log of prepared transactions with what the base backup has of
+ * them: the state files of those that are older than recovery's redo point,
+ * and the WAL from there on, as far as it is there.
+ */
+static void
+find_prepared(XLogRecPtr upto)
+{
+	LocalWal	local = {.fd = -1};
+	XLogRecPtr	redo;
+	TimeLineID	tli;
+	WalCheck   *scan;
+	char	   *problem;
+
+	GetOldestRestartPoint(&redo, &tli);
+	(void) replay_position_compat(&tli);
+	local.history = readTimeLineHistory(findNewestTimeLine(tli));
+	twophase_create();
+	scan = walcheck_begin(redo, local_read, NULL, twophase_see, &local);
+	(void) walcheck_advance(scan, upto, &problem);
+	walcheck_end(scan);
+	if (local.fd >= 0)
+		close(local.fd);
+	twophase_sync(upto);
 }
 
 static int64
@@ -357,6 +384,7 @@ create_staging(void)
 	 */
 	kafka_watermarks(consumer, topics[FROM_RELEASE], &initial.release_offset, &high);
 	initial.release_offset = initial.release_base = high;
+	find_prepared(initial.base_lsn);
 	staging_create(&initial);
 	ereport(LOG,
 			(errmsg("multisite receiver begins at %X/%X on timeline %u",
@@ -753,7 +781,8 @@ begin_check(void)
 	nseen = 0;
 	valid_end = staging->released_lsn;
 	staged_point = staging->released_point;
-	check = walcheck_begin(valid_end, staging_read, note_restore_point, NULL);
+	twophase_begin(valid_end);
+	check = walcheck_begin(valid_end, staging_read, note_restore_point, twophase_see, NULL);
 }
 
 static const SeenPoint *
@@ -863,6 +892,7 @@ release_decided(void)
 	check_standby_settings();
 	if (!history_by_id(target, &point) || point.passed)
 		return;
+	twophase_sync(staging->released_lsn);
 	pg_atomic_write_u64(&multisite_shared->released_before, staging->released_lsn);
 	pg_atomic_write_u64(&multisite_shared->released_lsn, point.lsn);
 	staging_release(target, point.lsn);
@@ -1045,6 +1075,16 @@ forget_later_points(void)
 	pfree(points);
 }
 
+/* Where this server was promoted, for multisite_in_doubt. */
+static void
+note_promotion(void)
+{
+	PointRecord point;
+
+	if (history_by_id(staging->promote_point, &point))
+		twophase_promoted(staging->released_lsn, point.name, point.nsegments);
+}
+
 /*
  * This server accepts writes: tells so, and puts away what it was.  The others
  * wait to hear it, so it is done only when Kafka has the message; until then
@@ -1058,6 +1098,7 @@ finish_promotion(void)
 	staged_point = staging->released_point;
 	if (staging->promote_point == 0)
 		staging->promote_point = staging->released_point;
+	note_promotion();
 	staging_save();
 	staging_discard();
 	forget_later_points();
@@ -1419,6 +1460,7 @@ receiver_release(void)
 	kafka_close(producer);
 	producer = NULL;
 	staging_close();
+	twophase_close();
 }
 
 void

@@ -79,10 +79,10 @@ segments_extension_exists(void)
 	return OidIsValid(get_extension_oid("multisite_repl", true));
 }
 
-void
-segments_check_identity(Peer *peers, int npeers, bool standby_too, TimestampTz deadline)
+static void
+check_answers(Peer *peers, int npeers, const char *query, bool standby_too, TimestampTz deadline)
 {
-	peers_send(peers, npeers, "SELECT * FROM multisite.identity()", 0, NULL);
+	peers_send(peers, npeers, query, 0, NULL);
 	(void) peers_collect(peers, npeers, deadline);
 	for (int i = 0; i < npeers; i++)
 	{
@@ -112,6 +112,21 @@ segments_check_identity(Peer *peers, int npeers, bool standby_too, TimestampTz d
 									  recovering ? "the standby of " : "", segment, site, cluster));
 		peer_close(peer);
 	}
+}
+
+void
+segments_check_identity(Peer *peers, int npeers, bool standby_too, TimestampTz deadline)
+{
+	check_answers(peers, npeers, "SELECT * FROM multisite.identity()", standby_too, deadline);
+}
+
+void
+segments_check_settings(Peer *peers, int npeers, TimestampTz deadline)
+{
+	check_answers(peers, npeers,
+				  "SELECT current_setting('multisite.cluster_name'), current_setting('multisite.site_name'), "
+				  "current_setting('multisite.segment_id'), pg_is_in_recovery()",
+				  false, deadline);
 }
 
 void

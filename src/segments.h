@@ -32,6 +32,9 @@ extern int	segments_registered(const char *site, RegisteredSegment **segments);
 extern void segments_check_identity(Peer *peers, int npeers, bool standby_too,
 									TimestampTz deadline);
 
+/* The same for a connection to a database that may be without the extension. */
+extern void segments_check_settings(Peer *peers, int npeers, TimestampTz deadline);
+
 /*
  * For a session on the coordinator: connections to all segments of this site,
  * first this server itself, then the registered ones in the order of their

@@ -174,6 +174,54 @@ test_offline(void)
 	ok(decide_offline(segments, 3, 0, &point, &blocker) == OFFLINE_NONE, "one that has none");
 }
 
+static void
+test_in_doubt(void)
+{
+	/* microseconds */
+	const int64 second = 1000000;
+	GidKnown	known[3] = {{.prepared = true,.prepared_at = 1000 * second}, {0}, {0}};
+	bool		counts[3];
+
+	ok(decide_in_doubt(known, 1, 0, counts) == DOUBT_UNKNOWN, "there is no other segment");
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_UNKNOWN, "no other knows it");
+	known[1].prepared = true;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_UNKNOWN, "prepared on another");
+
+	known[2].outcome = GID_COMMITTED;
+	known[2].outcomes = 1;
+	known[2].ended_at = 1001 * second;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_COMMIT && !counts[0] && !counts[1] && counts[2],
+	   "committed on another");
+	ok(decide_in_doubt(known, 3, 1, counts) == DOUBT_COMMIT, "and so for the other prepared one");
+	known[2].outcome = GID_ROLLED_BACK;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_ROLLBACK, "rolled back on another");
+	known[1].prepared = false;
+	known[1].outcome = GID_COMMITTED;
+	known[1].outcomes = 1;
+	known[1].ended_at = 1000 * second;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_CONTRADICTION && counts[1] && counts[2], "both");
+
+	/* what is our own outcome can only be of an earlier one */
+	known[0].outcome = GID_ROLLED_BACK;
+	known[0].outcomes = 1;
+	known[2].outcome = GID_NO_OUTCOME;
+	known[2].outcomes = 0;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_COMMIT && !counts[0], "our own outcome does not count");
+	known[1].ended_at -= 1;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_UNKNOWN && !counts[1], "nor does an older one of a gid that is used again");
+	known[0].outcome = GID_NO_OUTCOME;
+	known[0].outcomes = 0;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_COMMIT, "a gid that is used once, and clocks that differ");
+	known[1].outcomes = 2;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_UNKNOWN, "used twice there");
+	known[1].outcomes = 1;
+	known[1].ended_at = 900 * second;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_UNKNOWN, "an outcome of long ago");
+	known[1].ended_at = 1001 * second;
+	known[1].prepared = true;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_UNKNOWN, "prepared again where it was committed");
+}
+
 int
 main(void)
 {
@@ -182,5 +230,6 @@ main(void)
 	test_history();
 	test_claim();
 	test_point();
+	test_in_doubt();
 	return done_testing();
 }
