@@ -46,10 +46,14 @@ sub new
 	}, $class;
 	my $port = PostgreSQL::Test::Cluster::get_free_port();
 	my @listeners;
+	my $block = $port;
 
+	# blocks of ports, since each node adds its number
 	foreach my $name (@{ $options{links} // [] })
 	{
-		my ($from, $to) = map { PostgreSQL::Test::Cluster::get_free_port() } 1 .. 2;
+		my ($from, $to) = ($block + 10, $block + 20);
+
+		$block = $to;
 
 		push @listeners, "$name:$to:$from";
 		$self->{links}{$name} = [ map { Link->new($from + $_, $to + $_) } 0 .. $self->{nodes} - 1 ];
@@ -58,8 +62,8 @@ sub new
 	local $ENV{KAFKA_LISTENERS} = join(' ', @listeners);
 	local $ENV{KAFKA_CONFIG} = $options{config} // '';
 	push @all, $self;
-	($self->{brokers}) = run_command([ $self->{script}, 'start', $self->{dir}, $port, $self->{nodes} ]);
-	die "no broker" unless $self->{brokers} =~ /:\d+$/;
+	($self->{brokers}, my $err) = run_command([ $self->{script}, 'start', $self->{dir}, $port, $self->{nodes} ]);
+	die "no broker: $err" unless $self->{brokers} =~ /:\d+$/;
 	return $self;
 }
 
