@@ -611,6 +611,9 @@ open_topics(void)
 	kafka_watermarks(consumer, points_topic, &low, &high);
 	offsets[FROM_POINTS] = decision.released_point ?
 		Max(low, (int64) decision.points_offset) : low;
+	/* Kafka has lost some; those that we know are taken once, by their ids */
+	if (offsets[FROM_POINTS] > high)
+		offsets[FROM_POINTS] = low;
 	names[FROM_STATUS] = status_topic;
 	kafka_watermarks(consumer, status_topic, &offsets[FROM_STATUS], &high);
 	kafka_assign(consumer, NUM_TOPICS, names, offsets);

@@ -91,6 +91,8 @@ static WireRelease decision;	/* the newest one read */
 static bool state_dirty;		/* an offset moved */
 static TimestampTz pipe_stopped_at;	/* the pipe cannot be followed; else 0 */
 static bool pipe_works;			/* this attempt has taken something from it */
+static bool pipe_searched;		/* this attempt has looked for its place */
+static int64 pipe_expected;		/* take nothing before this offset; -1: take all */
 static WireStatus reported;
 static TimestampTz reported_at;
 
@@ -325,18 +327,18 @@ unexpected_message(const WireHeader *header, const KafkaMessage *message)
 }
 
 /*
- * The first message that is needed from base_lsn on, by binary search: within
- * a pipe, (timeline, end) only grows.
+ * The first message that is needed from an LSN on, by binary search: within a
+ * pipe, (timeline, end) only grows.
  */
 static int64
-find_pipe_offset(const StagingState *initial)
+find_pipe_offset(TimeLineID timeline, XLogRecPtr lsn)
 {
 	int64		low,
 				high,
 				first;
 
 	worker_set_state(WORKER_POSITIONING, "looks for %X/%X in topic %s",
-					 LSN_FORMAT_ARGS(initial->base_lsn), topics[FROM_PIPE]);
+					 LSN_FORMAT_ARGS(lsn), topics[FROM_PIPE]);
 	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
 	kafka_watermarks(finder, topics[FROM_PIPE], &first, &high);
 	low = first;
@@ -348,7 +350,7 @@ find_pipe_offset(const StagingState *initial)
 
 		kafka_read_at(finder, topics[FROM_PIPE], middle, &message);
 		message_check(message_decode(&message, &header), topics[FROM_PIPE], &message);
-		if (decide_needed(&header, initial->base_timeline, initial->base_lsn))
+		if (decide_needed(&header, timeline, lsn))
 			high = middle;
 		else
 			low = middle + 1;
@@ -358,6 +360,37 @@ find_pipe_offset(const StagingState *initial)
 
 	/* a history message and a claim may stand just before */
 	return Max(first, low - 2);
+}
+
+/*
+ * Has the pipe a message of the newest claim that we have seen?  A topic that
+ * was deleted and made anew counts its claims from the beginning, and all of
+ * its messages would pass for those of a publisher that has lost its claim.
+ */
+static bool
+pipe_has_our_claim(int64 low, int64 high)
+{
+	bool		found = false;
+	int64		last = high - 1;
+
+	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
+	/* the last message tells, unless it is such a publisher's */
+	for (int64 at = last; low < high && !found; at = low + (high - low) / 2)
+	{
+		KafkaMessage message;
+		WireHeader	header;
+
+		kafka_read_at(finder, topics[FROM_PIPE], at, &message);
+		message_check(message_decode(&message, &header), topics[FROM_PIPE], &message);
+		found = header.epoch >= staging->epoch;
+		if (at == last)
+			high = last;
+		else
+			low = at + 1;
+	}
+	kafka_close(finder);
+	finder = NULL;
+	return found;
 }
 
 static void
@@ -375,7 +408,7 @@ create_staging(void)
 	find_base(&initial);
 	initial.timeline = initial.released_timeline = initial.base_timeline;
 	initial.staged_lsn = initial.released_lsn = initial.base_lsn;
-	initial.pipe_offset = find_pipe_offset(&initial);
+	initial.pipe_offset = find_pipe_offset(initial.base_timeline, initial.base_lsn);
 	kafka_watermarks(consumer, topics[FROM_POINTS], &initial.points_offset, &high);
 
 	/*
@@ -568,8 +601,36 @@ take_history(const WireHeader *header, const char *body, size_t len)
 }
 
 static void begin_check(void);
+static void read_topics(int ntopics);
 
-static void
+/*
+ * Offsets are where we left off only as long as Kafka keeps what it has
+ * acknowledged.  If it does not, the publisher fills the pipe again, and the
+ * same WAL has other offsets.  So a gap, or the pipe's end before our offset,
+ * is believed only when the place is not found by LSN either; we look once in
+ * an attempt.
+ */
+static bool
+find_place_again(void)
+{
+	int64		offset;
+
+	if (pipe_searched)
+		return false;
+	pipe_searched = true;
+	offset = find_pipe_offset(staging->timeline, staging->staged_lsn);
+	ereport(LOG,
+			(errmsg("multisite receiver found its place in topic \"%s\" anew", topics[FROM_PIPE]),
+			 errdetail("It was at offset %lld, and goes on at offset %lld for %X/%X.",
+					   (long long) staging->pipe_offset, (long long) offset,
+					   LSN_FORMAT_ARGS(staging->staged_lsn))));
+	staging->pipe_offset = pipe_expected = offset;
+	read_topics(NUM_TOPICS);
+	return true;
+}
+
+/* Returns false if the pipe is to be read from another place. */
+static bool
 take_wal(const WireHeader *header, const char *body, int64 offset)
 {
 	PipePosition position = pipe_position();
@@ -593,10 +654,15 @@ take_wal(const WireHeader *header, const char *body, int64 offset)
 		case PIPE_DUPLICATE:
 			compare_staged(header, body, header->length);
 			break;
+		case PIPE_GAP:
+			if (find_place_again())
+				return false;
+			/* FALLTHROUGH */
 		default:
 			refuse_pipe(verdict, header, offset);
 			break;
 	}
+	return true;
 }
 
 static void
@@ -612,8 +678,9 @@ take_from_pipe(const WireHeader *header, const KafkaMessage *message)
 			staging->epoch = header->epoch;
 		if (header->kind == WIRE_HISTORY)
 			take_history(header, message->body, message->body_len);
-		else if (header->kind == WIRE_WAL)
-			take_wal(header, message->body, message->offset);
+		else if (header->kind == WIRE_WAL &&
+				 !take_wal(header, message->body, message->offset))
+			return;
 	}
 	staging->pipe_offset = message->offset + 1;
 }
@@ -633,6 +700,20 @@ read_topics(int ntopics)
 	kafka_assign(consumer, ntopics, names, offsets);
 }
 
+/* Shows the error at hand, and leaves the pipe alone. */
+static void
+stop_pipe(void)
+{
+	ErrorData  *edata = CopyErrorData();
+
+	FlushErrorState();
+	worker_report_error(edata);
+	FreeErrorData(edata);
+	kafka_close(finder);
+	finder = NULL;
+	pipe_stopped_at = GetCurrentTimestamp();
+}
+
 /*
  * A pipe that cannot be followed must not keep this segment from what it can
  * do with what it has: release staged points, and be promoted.  So its error
@@ -646,6 +727,10 @@ try_pipe(const WireHeader *header, WireError error, const KafkaMessage *message)
 
 	if (pipe_stopped_at != 0)
 		return;
+	/* some of an earlier assignment may still be in the queue */
+	if (pipe_expected >= 0 && message->offset != pipe_expected)
+		return;
+	pipe_expected = -1;
 	PG_TRY();
 	{
 		message_check(error, topics[FROM_PIPE], message);
@@ -656,14 +741,8 @@ try_pipe(const WireHeader *header, WireError error, const KafkaMessage *message)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *edata;
-
 		MemoryContextSwitchTo(context);
-		edata = CopyErrorData();
-		FlushErrorState();
-		worker_report_error(edata);
-		FreeErrorData(edata);
-		pipe_stopped_at = GetCurrentTimestamp();
+		stop_pipe();
 		read_topics(FROM_PIPE);
 	}
 	PG_END_TRY();
@@ -1194,10 +1273,85 @@ wait_for_topic(const char *topic, const char *who)
 }
 
 static void
+refuse_offset(int topic, int64 offset, int64 low, int64 high)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_EXCEPTION),
+			 errmsg("topic \"%s\" does not have what this server has to read next", topics[topic]),
+			 errdetail("It needs offset %lld, but the topic holds %lld to %lld.",
+					   (long long) offset, (long long) low, (long long) high),
+			 errhint("Kafka deleted messages that were not read yet: check the topic's retention, and take a new base backup for this segment.")));
+}
+
+static void
+open_points(void)
+{
+	int64		low,
+				high;
+
+	kafka_watermarks(consumer, topics[FROM_POINTS], &low, &high);
+	if (staging->points_offset < low)
+		refuse_offset(FROM_POINTS, staging->points_offset, low, high);
+	/* Kafka has lost some; those that we know are taken once, by their ids */
+	if (staging->points_offset > high)
+		staging->points_offset = low;
+}
+
+static void
+open_decisions(void)
+{
+	int64		low,
+				high;
+
+	/* what matters of old decisions is in the newest one */
+	kafka_watermarks(consumer, topics[FROM_RELEASE], &low, &high);
+	if (staging->release_offset < low)
+		staging->release_offset = low;
+	/* Kafka has lost some: the newest one that is left, if it is about us */
+	if (staging->release_offset > high)
+		staging->release_offset = high - 1 >= Max(low, staging->release_base) ? high - 1 : high;
+}
+
+/* As try_pipe(): whatever is wrong with the pipe must not stop the rest. */
+static void
+open_pipe(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		int64		low,
+					high;
+
+		if (!kafka_topic_exists(consumer, topics[FROM_PIPE]))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("topic \"%s\" does not exist", topics[FROM_PIPE]),
+					 errdetail("It was there before."),
+					 errhint("If the source segment's publisher makes it anew, take a new base backup for this segment.")));
+		kafka_watermarks(consumer, topics[FROM_PIPE], &low, &high);
+		if (staging->epoch > 0 && low < high && !pipe_has_our_claim(low, high))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("topic \"%s\" was made anew", topics[FROM_PIPE]),
+					 errdetail("It has no message of claim number %u, which was seen before.", staging->epoch),
+					 errhint("Take a new base backup for this segment.")));
+		if (staging->pipe_offset < low)
+			refuse_offset(FROM_PIPE, staging->pipe_offset, low, high);
+		if (staging->pipe_offset > high)
+			(void) find_place_again();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		stop_pipe();
+	}
+	PG_END_TRY();
+}
+
+static void
 open_topics(void)
 {
-	int64		offsets[NUM_TOPICS];
-
 	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
 	topics[FROM_PIPE] = topic_wal(multisite_source_site, multisite_segment_id);
 	topics[FROM_POINTS] = topic_points(multisite_source_site);
@@ -1212,37 +1366,16 @@ open_topics(void)
 	check_standby_settings();
 	if (staging->system_id != 0)
 		check_state();
-	wait_for_topic(topics[FROM_PIPE], "the source segment's publisher");
+	if (staging->system_id == 0)
+		wait_for_topic(topics[FROM_PIPE], "the source segment's publisher");
 	wait_for_topic(topics[FROM_POINTS], "the source coordinator");
 
 	if (staging->system_id == 0)
 		create_staging();
-	offsets[FROM_PIPE] = staging->pipe_offset;
-	offsets[FROM_POINTS] = staging->points_offset;
-	offsets[FROM_RELEASE] = staging->release_offset;
-	for (int i = 0; i < NUM_TOPICS; i++)
-	{
-		int64		low,
-					high;
-
-		kafka_watermarks(consumer, topics[i], &low, &high);
-		if (offsets[i] > high || offsets[i] < low)
-		{
-			/* what matters of old decisions is in the newest one */
-			if (i == FROM_RELEASE && offsets[i] < low)
-				staging->release_offset = low;
-			else
-				ereport(ERROR,
-						(errcode(ERRCODE_DATA_EXCEPTION),
-						 errmsg("topic \"%s\" does not have what this server has to read next", topics[i]),
-						 errdetail("It needs offset %lld, but the topic holds %lld to %lld.",
-								   (long long) offsets[i], (long long) low, (long long) high),
-						 offsets[i] > high ?
-						 errhint("The topic was deleted and made anew. Take a new base backup for this segment.") :
-						 errhint("Kafka deleted messages that were not read yet: check the topic's retention, and take a new base backup for this segment.")));
-		}
-	}
-	read_topics(NUM_TOPICS);
+	open_points();
+	open_decisions();
+	open_pipe();
+	read_topics(pipe_stopped_at ? FROM_PIPE : NUM_TOPICS);
 }
 
 static AttemptEnd
@@ -1251,6 +1384,10 @@ follow(void)
 	memset(&reported, 0, sizeof(reported));
 	reported_at = 0;
 	open_topics();
+	if (staging->intent_point != 0)
+		ereport(LOG,
+				(errmsg("multisite receiver finishes the release up to %X/%X, which was interrupted",
+						LSN_FORMAT_ARGS(staging->intent_lsn))));
 	staging_finish_intent();
 	begin_check();
 	pg_atomic_write_u64(&multisite_shared->released_lsn, staging->released_lsn);
@@ -1403,6 +1540,8 @@ receiver_attempt(void)
 	memset(&decision, 0, sizeof(decision));
 	pipe_stopped_at = 0;
 	pipe_works = false;
+	pipe_searched = false;
+	pipe_expected = -1;
 
 	if (multisite_cluster_name[0] == '\0')
 	{

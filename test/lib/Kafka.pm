@@ -46,10 +46,14 @@ sub new
 	}, $class;
 	my $port = PostgreSQL::Test::Cluster::get_free_port();
 	my @listeners;
+	my $block = $port;
 
+	# blocks of ports, since each node adds its number
 	foreach my $name (@{ $options{links} // [] })
 	{
-		my ($from, $to) = map { PostgreSQL::Test::Cluster::get_free_port() } 1 .. 2;
+		my ($from, $to) = ($block + 10, $block + 20);
+
+		$block = $to;
 
 		push @listeners, "$name:$to:$from";
 		$self->{links}{$name} = [ map { Link->new($from + $_, $to + $_) } 0 .. $self->{nodes} - 1 ];
@@ -58,8 +62,8 @@ sub new
 	local $ENV{KAFKA_LISTENERS} = join(' ', @listeners);
 	local $ENV{KAFKA_CONFIG} = $options{config} // '';
 	push @all, $self;
-	($self->{brokers}) = run_command([ $self->{script}, 'start', $self->{dir}, $port, $self->{nodes} ]);
-	die "no broker" unless $self->{brokers} =~ /:\d+$/;
+	($self->{brokers}, my $err) = run_command([ $self->{script}, 'start', $self->{dir}, $port, $self->{nodes} ]);
+	die "no broker: $err" unless $self->{brokers} =~ /:\d+$/;
 	return $self;
 }
 
@@ -113,6 +117,30 @@ sub start_all
 
 sub tool { my ($self, $class, @arguments) = @_; return $self->command('tool', "org.apache.kafka.tools.$class", @arguments); }
 
+# The messages of a topic: a list of {offset, kind, epoch, lsn, length}.
+sub messages
+{
+	my ($self, $topic) = @_;
+	my ($out) = run_command([ "$ENV{MULTISITE_SRC}/test/faults/pipe", $self->{brokers}, $topic, 'list' ]);
+	my @messages;
+
+	foreach my $line (split /\n/, $out)
+	{
+		my %m;
+		@m{qw(offset kind epoch lsn length)} = split / /, $line;
+		$m{lsn} = hex $m{lsn} if defined $m{lsn};
+		push @messages, \%m;
+	}
+	return @messages;
+}
+
+# Appends a copy of a message to its topic; how: see test/faults/pipe.c.
+sub copy
+{
+	my ($self, $topic, $offset, $how) = @_;
+	PostgreSQL::Test::Utils::system_or_bail("$ENV{MULTISITE_SRC}/test/faults/pipe", $self->{brokers}, $topic, 'copy', $offset, $how);
+}
+
 # The node that leads a topic's only partition.
 sub leader
 {
@@ -120,6 +148,19 @@ sub leader
 	my ($leader) = $self->tool('TopicCommand', '--describe', '--topic', $topic) =~ /Leader: (\d+)/;
 
 	return $leader;
+}
+
+# How many bytes a node holds of a topic; forgets all behind that many, as the
+# cluster does when a replica without the newest messages becomes the leader.
+sub log_file { my ($self, $node, $topic) = @_; return "$self->{dir}/node$node/data/$topic-0/" . '0' x 20 . '.log'; }
+sub log_size { my ($self, $node, $topic) = @_; return -s $self->log_file($node, $topic); }
+
+sub forget_behind
+{
+	my ($self, $node, $topic, $size) = @_;
+	$self->kill($node);
+	truncate($self->log_file($node, $topic), $size) or die $!;
+	$self->start($node);
 }
 
 sub stop

@@ -33,6 +33,8 @@ use POSIX ();
 use Socket qw(IPPROTO_TCP TCP_NODELAY);
 use Time::HiRes qw(time);
 
+my %commands;					# of all links, which a new one must not hold open
+
 sub new
 {
 	my ($class, $listen, $target) = @_;
@@ -46,8 +48,7 @@ sub new
 	die "could not fork: $!" unless defined $pid;
 	unless ($pid)
 	{
-		close $out;
-		close $answer;
+		close $_ foreach values %commands, $out, $answer;
 		$SIG{$_} = 'IGNORE' foreach qw(PIPE INT TERM);
 		eval { relay($server, $target, $in, $say); };
 		warn $@ if $@;
@@ -57,6 +58,7 @@ sub new
 	close $say;
 	close $server;
 	$out->autoflush(1);
+	$commands{$pid} = $out;
 	return bless { pid => $pid, commands => $out, answers => $answer }, $class;
 }
 
@@ -75,7 +77,10 @@ sub end
 	my ($self) = @_;
 
 	return unless $self->{pid};
+	delete $commands{ $self->{pid} };
 	close $self->{commands};
+	# clients that the test has forked may hold its commands open
+	kill 'KILL', $self->{pid};
 	waitpid($self->{pid}, 0);
 	$self->{pid} = 0;
 }
@@ -87,7 +92,8 @@ sub relay
 	my ($mode, $delay) = ('pass', 0);
 	my (%peer, %queue, %handle);
 	my $drop = sub {
-		foreach my $fd ($_[0], $peer{ $_[0] })
+		my @ends = ($_[0], $peer{ $_[0] });
+		foreach my $fd (@ends)
 		{
 			next unless defined $fd && $handle{$fd};
 			close delete $handle{$fd};

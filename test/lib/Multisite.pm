@@ -46,6 +46,7 @@ my $instance = 0;
 segments: how many besides the coordinator (0).  conf: more lines for every
 postgresql.conf.  durable: 1 to leave fsync on, for tests that cut the power.
 brokers: other ones than the suite's.
+init: more arguments for initdb.
 
 =cut
 
@@ -58,6 +59,7 @@ sub new
 		segments => $options{segments} // 0,
 		conf => $options{conf} // '',
 		durable => $options{durable} // 0,
+		init => $options{init} // [],
 		brokers => $options{brokers} // $ENV{MULTISITE_BROKERS},
 		source => {},
 		remote => {},
@@ -87,7 +89,7 @@ sub init_source
 	my ($self, $id) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($self->node_name('main', $id));
 
-	$node->init(allows_streaming => 1);
+	$node->init(allows_streaming => 1, extra => $self->{init});
 	$node->append_conf('postgresql.conf', qq{
 shared_preload_libraries = 'multisite_repl'
 shared_buffers = 32MB

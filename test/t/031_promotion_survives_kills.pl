@@ -44,15 +44,12 @@ kill('CONT', $startup);
 $c->wait_for($c->remote(0), 'SELECT NOT pg_is_in_recovery()');
 pass('segment 0 accepts writes; Kafka is away, so nobody knows');
 
-# the server goes down before it could tell
+# the server goes down before it could tell, and so does the coordinator
 $c->wait_for($c->remote(0), q{SELECT reason ~ 'promoted at consistency point'
 	FROM multisite_status WHERE worker = 'receiver'});
-$c->cut($c->remote(0));
-$c->remote(0)->start;
-# so does the coordinator, which waits for that
-$c->cut($c->remote(-1));
-$c->remote(-1)->start;
+$c->cut($c->remote($_)) foreach $c->ids;
 $kafka->start(0);
+$c->remote($_)->start foreach $c->ids;
 
 $c->wait_for($c->remote(-1), 'SELECT NOT pg_is_in_recovery()');
 pass('the coordinator follows');
