@@ -34,6 +34,7 @@
 #include "miscadmin.h"
 #include "port/pg_bswap.h"
 #include "replication/slot.h"
+#include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "storage/fd.h"
 #include "utils/memutils.h"
@@ -53,6 +54,7 @@
 #define CONNECT_TIMEOUT_MS	10000
 #define STATUS_INTERVAL_MS	10000
 #define REMOTE_LIST_MS		5000
+#define GATHER_MS			10
 #define MAX_REMOTES			16
 
 /* Header of a walsender's 'w' message: type, start, end, time. */
@@ -867,22 +869,52 @@ show_state(bool blocked)
 		worker_set_state(WORKER_WAITING, "all WAL is published; waits for more");
 }
 
+/*
+ * A busy server flushes hundreds of times a second, and each time the
+ * walsender has a few bytes for us.  While no commit waits for Kafka they are
+ * taken together, after a pause from when some were taken last: that saves
+ * most of the requests, acknowledgements and wake-ups, here, in Kafka and at
+ * the remote sites, which sync what they have after each.  Returns how long
+ * to wait.  A server that is ahead of us, or was idle, is read at once.
+ */
+static long
+gather_time(TimestampTz taken_at)
+{
+	bool		awaited = SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+
+	if (awaited || sent_lsn < worker_slot()->target_lsn)
+		return 0;
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+										   TimestampTzPlusMilliseconds(taken_at, GATHER_MS));
+}
+
 static AttemptEnd
 stream(void)
 {
 	TimestampTz rate_at = GetCurrentTimestamp();
 	uint64		rate_bytes = worker_slot()->bytes;
+	TimestampTz taken_at = 0;
 
 	for (;;)
 	{
-		bool		blocked;
+		bool		blocked = held != NULL;
+		XLogRecPtr	before = sent_lsn;
+		long		gather = gather_time(taken_at);
 		pgsocket	sockets[3];
 		int			nsockets = 0;
 
-		if (!take_from_server(&blocked))
+		if (gather == 0)
 		{
-			follow_timeline();
-			continue;
+			if (!take_from_server(&blocked))
+			{
+				follow_timeline();
+				continue;
+			}
+			if (sent_lsn != before)
+			{
+				taken_at = GetCurrentTimestamp();
+				gather = gather_time(taken_at);
+			}
 		}
 		kafka_serve(producer);
 		if (foreign_to != 0)
@@ -901,9 +933,9 @@ stream(void)
 
 		sockets[nsockets++] = kafka_socket(producer);
 		sockets[nsockets++] = kafka_socket(status_consumer);
-		if (!blocked)
+		if (!blocked && gather == 0)
 			sockets[nsockets++] = PQsocket(server.conn);
-		worker_wait(nsockets, sockets, status_interval());
+		worker_wait(nsockets, sockets, gather > 0 ? gather : status_interval());
 
 		if (worker_reloaded() &&
 			(!multisite_publish || strcmp(fingerprint, kafka_settings_fingerprint()) != 0))

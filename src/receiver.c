@@ -47,7 +47,7 @@
 #include "walcheck.h"
 #include "worker.h"
 
-#define SYNC_BYTES			(16 * 1024 * 1024)	/* at most this between syncs */
+#define SYNC_BYTES			(64 * 1024 * 1024)	/* at most this between syncs */
 #define APPLY_CHECK_MS		20	/* recovery tells nobody how far it is */
 #define RECOVERY_CHECK_MS	100
 #define HEARTBEAT_MS		10000

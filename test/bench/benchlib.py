@@ -548,7 +548,7 @@ def make_backlog(server, mb):
     """That much WAL of all three kinds; returns where it begins and ends."""
     begin = server.wal_end()
     goal = begin + mb * 1024 * 1024
-    load_pgbench(server, 4 if mb <= 1024 else 15)
+    load_pgbench(server, 2 if mb <= 1024 else 15)
     while server.wal_end() < goal:
         load_bulk(server, min(100, 1 + (goal - server.wal_end()) // (1024 * 1024)))
         if server.wal_end() + 200 * 1024 * 1024 < goal:

@@ -2,7 +2,7 @@
 loaded, and nothing published, against the same server without it."""
 from benchlib import *
 
-seconds = pick(4, 30)
+seconds = pick(3, 30)
 source = Server("barrier").init(10)
 
 

@@ -6,7 +6,7 @@ random text of 32 hexadecimal digits each, do not."""
 from benchlib import *
 
 broker_port = int(BROKERS.rsplit(":", 1)[1])
-mb = pick(60, 200)
+mb = pick(30, 200)
 
 
 def measure(who, compression, cluster, sent, received, settle):

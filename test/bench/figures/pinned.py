@@ -3,7 +3,7 @@ the remote site on core 1: ours against no replication, and against a native
 standby that is pinned in the same way."""
 from benchlib import *
 
-seconds = pick(4, 30)
+seconds = pick(3, 30)
 
 
 def pin_broker(cores):

@@ -5,8 +5,8 @@ import time
 
 from benchlib import *
 
-seconds = pick(4, 20)
-watch = pick(8, 40)
+seconds = pick(3, 20)
+watch = pick(6, 40)
 
 
 def wait_quiet(multisite):
@@ -22,7 +22,7 @@ def point_times(multisite, since):
     return [[float(field) for field in row.split("|")] for row in rows.splitlines()]
 
 
-for segments in pick([1, 4, 16], [1, 4, 16, 32]):
+for segments in pick([1, 4, 8], [1, 4, 16, 32]):
     multisite = Multisite("seg%d" % segments, segments=segments, scale=10, conf=SMALL)
     multisite.start()
     for id in multisite.ids[1:]:

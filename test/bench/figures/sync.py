@@ -3,7 +3,7 @@
 standby; synchronous_commit = on for both."""
 from benchlib import *
 
-seconds = pick(4, 30)
+seconds = pick(3, 30)
 multisite = Multisite("sync", scale=10, conf="multisite.consistency_point_interval = '1s'").start()
 multisite.source.append("synchronous_standby_names = 'multisite'")
 multisite.stop()

@@ -4,7 +4,7 @@ standby and against no replication.  The servers whose turn it is not are
 down."""
 from benchlib import *
 
-seconds = pick(4, 30)
+seconds = pick(3, 30)
 multisite = Multisite("tps", scale=10, conf="multisite.consistency_point_interval = '1s'").start()
 multisite.stop()
 native = Native("tpsnative", scale=10).start()

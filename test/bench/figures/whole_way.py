@@ -7,7 +7,7 @@ import time
 
 from benchlib import *
 
-mb = backlog_mb(640, 5120)
+mb = backlog_mb(400, 5120)
 
 
 def watch_memory(cpu, peak):
