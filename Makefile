@@ -20,6 +20,7 @@ OBJS = \
 	src/orchestrator.o \
 	src/points.o \
 	src/promote.o \
+	src/prune.o \
 	src/publisher.o \
 	src/receiver.o \
 	src/segments.o \

@@ -854,6 +854,37 @@ create_topic(KafkaHandle *kafka, const char *topic, TopicUse use)
 	}
 }
 
+bool
+kafka_delete_before(KafkaHandle *kafka, const char *topic, int64 offset,
+					char *problem, size_t size)
+{
+	rd_kafka_topic_partition_list_t *offsets = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_DeleteRecords_t *records;
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka->rk);
+	rd_kafka_event_t *event;
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+
+	rd_kafka_topic_partition_list_add(offsets, topic, 0)->offset = offset;
+	records = rd_kafka_DeleteRecords_new(offsets);
+	rd_kafka_topic_partition_list_destroy(offsets);
+	rd_kafka_DeleteRecords(kafka->rk, &records, 1, NULL, queue);
+	event = admin_answer(queue);
+	if (event != NULL)
+	{
+		const rd_kafka_DeleteRecords_result_t *result = rd_kafka_event_DeleteRecords_result(event);
+
+		err = rd_kafka_event_error(event);
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR && result != NULL)
+			err = rd_kafka_DeleteRecords_result_offsets(result)->elems[0].err;
+		rd_kafka_event_destroy(event);
+	}
+	rd_kafka_DeleteRecords_destroy(records);
+	rd_kafka_queue_destroy(queue);
+	CHECK_FOR_INTERRUPTS();
+	strlcpy(problem, rd_kafka_err2str(err), size);
+	return err == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
 /* Copies a topic's setting into value; empty when Kafka would not say. */
 static void
 describe_topic(KafkaHandle *kafka, const char *topic, int nnames,

@@ -47,6 +47,7 @@
 #include "identity.h"
 #include "kafka.h"
 #include "messages.h"
+#include "prune.h"
 #include "publisher.h"
 #include "settings.h"
 #include "worker.h"
@@ -54,6 +55,8 @@
 #define CONNECT_TIMEOUT_MS	10000
 #define STATUS_INTERVAL_MS	10000
 #define REMOTE_LIST_MS		5000
+#define PRUNE_MS			10000
+#define PRUNE_STEP			(16 * 1024 * 1024)	/* WAL between two places to cut */
 #define GATHER_MS			10
 #define MAX_REMOTES			16
 
@@ -80,6 +83,9 @@ static TimeLineID timeline;		/* that is being published */
 static uint32 epoch;
 static XLogRecPtr sent_lsn;
 static XLogRecPtr acked_lsn;
+static PruneMarks marks;		/* of the pipe, to delete what is not needed */
+static TimestampTz pruned_at;
+static bool prune_fails;
 static int64 last_offset;		/* of our last acknowledged message */
 static int64 foreign_from;		/* messages of somebody else: from this offset, */
 static int64 foreign_to;		/* up to before this one; 0 if there are none */
@@ -254,6 +260,7 @@ read_pipe_end(TimeLineID server_timeline, TimeLineID *end_timeline, XLogRecPtr *
 	*end = InvalidXLogRecPtr;
 	epoch = 0;
 	last_offset = -1;
+	prune_forget(&marks, PRUNE_STEP);
 
 	worker_set_state(WORKER_POSITIONING, "reads the end of topic %s", pipe_topic);
 	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
@@ -553,6 +560,7 @@ pipe_delivered(void *arg, uint64 tag, int64 offset)
 		foreign_to = offset;
 	}
 	last_offset = offset;
+	prune_note(&marks, tag, offset);
 }
 
 static void
@@ -631,6 +639,39 @@ least_remote(bool applied)
 			least = lsn;
 	}
 	return Min(least, acked_lsn);
+}
+
+/*
+ * Deletes what all remote sites have applied.  A site counts from its first
+ * status message until its status topic is deleted, however long it is away.
+ */
+static void
+prune(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int64		before;
+	char		problem[128];
+
+	if (!multisite_prune || !TimestampDifferenceExceeds(pruned_at, now, PRUNE_MS))
+		return;
+	pruned_at = now;
+	before = prune_before(&marks, least_remote(true), (uint64) multisite_prune_margin * 1024 * 1024);
+	if (before < 0)
+		return;
+	if (kafka_delete_before(producer, pipe_topic, before, problem, sizeof(problem)))
+	{
+		if (prune_fails)
+			ereport(LOG, (errmsg("topic \"%s\" is pruned again", pipe_topic)));
+		prune_fails = false;
+		return;
+	}
+	/* what stays now goes with the next mark */
+	if (!prune_fails)
+		ereport(LOG,
+				(errmsg("could not delete old messages of topic \"%s\"", pipe_topic),
+				 errdetail("Kafka said: %s.", problem),
+				 errhint("The Kafka user needs the right to delete records; or set multisite.prune = off.")));
+	prune_fails = true;
 }
 
 /*
@@ -924,6 +965,7 @@ stream(void)
 		if (TimestampDifferenceExceeds(remotes_listed_at, GetCurrentTimestamp(), REMOTE_LIST_MS))
 			list_remotes();
 		take_remote_status();
+		prune();
 		advance_slot(acked_lsn);
 		send_feedback(false);
 		update_figures(&rate_at, &rate_bytes);
