@@ -215,13 +215,13 @@ LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION multisite.identity() IS 'which segment this server is';
 REVOKE ALL ON FUNCTION multisite.identity() FROM PUBLIC;
 
-CREATE FUNCTION multisite.barrier_raise(timeout_ms integer)
+CREATE FUNCTION multisite.barrier_raise(timeout_ms integer, completely boolean DEFAULT false)
 RETURNS void
 AS 'MODULE_PATHNAME', 'multisite_barrier_raise'
 LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION multisite.barrier_raise(integer) IS
+COMMENT ON FUNCTION multisite.barrier_raise(integer, boolean) IS
 'holds back commits until multisite.barrier_lower(), the end of this session, or the timeout';
-REVOKE ALL ON FUNCTION multisite.barrier_raise(integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION multisite.barrier_raise(integer, boolean) FROM PUBLIC;
 
 CREATE FUNCTION multisite.write_restore_point(name text, OUT lsn pg_lsn, OUT timeline integer)
 AS 'MODULE_PATHNAME', 'multisite_write_restore_point'

@@ -19,8 +19,11 @@
  *
  * A backend waits before it has written anything of its commit and while
  * interrupts are accepted, so it can be cancelled or terminated.  The wait
- * for synchronous replication lies between setting and clearing the flag: a
- * raiser waits for it, and gives up after multisite.barrier_timeout.
+ * for synchronous replication lies between setting and clearing the flag, but
+ * behind the commit record: whoever is in it has done all that a point needs.
+ * A raiser must not wait for it, since with synchronous_commit = remote_apply
+ * that wait ends with the very point.  Only a verified point has to, since its
+ * snapshots see a commit at the end of that wait.
  *
  * The barrier comes down by the one who raised it, at the latest when its
  * process ends, or, whoever notices it first, once its time is over.
@@ -36,6 +39,7 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
+#include "replication/syncrep.h"
 #include "storage/condition_variable.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
@@ -70,6 +74,8 @@ typedef struct BarrierShared
 	int			nflags;
 	BackendFlag flags[FLEXIBLE_ARRAY_MEMBER];
 } BarrierShared;
+
+#define SYNC_REP_CHECK_MS	5
 
 static BarrierShared *barrier = NULL;
 static bool exit_hook_installed = false;
@@ -299,20 +305,42 @@ lower_at_exit(int code, Datum arg)
 	barrier_lower();
 }
 
-/* The first flag that is set, from *next on; false when all are clear. */
+/* Has this process written its commit record?  The lock orders both. */
 static bool
-find_committing(volatile int *next)
+waits_for_standby(int process)
+{
+	bool		waits;
+
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	waits = ProcGlobal->allProcs[process].syncRepState != SYNC_REP_NOT_WAITING;
+	LWLockRelease(SyncRepLock);
+	return waits;
+}
+
+/*
+ * The first commit that is under way, from *next on; false when none is.
+ * Completely: one that waits for a standby is under way, too.
+ */
+static bool
+find_committing(volatile int *next, bool completely)
 {
 	for (; *next < barrier->nflags; (*next)++)
 	{
-		if (pg_atomic_read_u32(&barrier->flags[*next].committing) != 0)
+		if (pg_atomic_read_u32(&barrier->flags[*next].committing) != 0 &&
+			(completely || !waits_for_standby(*next)))
 			return true;
 	}
 	return false;
 }
 
+static int
+process_id(int process)
+{
+	return (int) ProcGlobal->allProcs[process].pid;
+}
+
 void
-barrier_raise(int timeout_ms)
+barrier_raise(int timeout_ms, bool completely)
 {
 	pid_t		other;
 	TimestampTz deadline;
@@ -349,7 +377,7 @@ barrier_raise(int timeout_ms)
 		 * a moment, but whoever sets it now sees the barrier.
 		 */
 		ConditionVariablePrepareToSleep(&barrier->drained);
-		while (find_committing(&checked))
+		while (find_committing(&checked, completely))
 		{
 			long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
@@ -357,8 +385,12 @@ barrier_raise(int timeout_ms)
 				ereport(ERROR,
 						(errcode(ERRCODE_QUERY_CANCELED),
 						 errmsg("commits under way did not end in %d ms", timeout_ms),
-						 errdetail("A commit may be waiting for synchronous replication."),
+						 errdetail("Process %d is committing.", process_id(checked)),
 						 errhint("See pg_stat_activity, and multisite.barrier_timeout.")));
+
+			/* nobody tells us when a commit begins to wait for a standby */
+			if (SyncRepStandbyNames && SyncRepStandbyNames[0])
+				left = Min(left, SYNC_REP_CHECK_MS);
 			(void) ConditionVariableTimedSleep(&barrier->drained, left,
 											   wait_event_compat(WAIT_FOR_COMMITS));
 		}

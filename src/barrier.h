@@ -18,11 +18,12 @@ extern PGDLLEXPORT void multisite_barrier_xact_callback(XactEvent event, void *a
 
 /*
  * Raises the barrier and waits until every commit that was under way has
- * ended.  It comes down by itself after timeout_ms, and when this process
- * ends.  ERROR, with the barrier down, if it is up already or the commits
- * under way do not end in time.
+ * written its record; completely: until it has ended, its wait for a standby
+ * included, so that a snapshot sees it.  It comes down by itself after
+ * timeout_ms, and when this process ends.  ERROR, with the barrier down, if it
+ * is up already or the commits under way do not get that far in time.
  */
-extern void barrier_raise(int timeout_ms);
+extern void barrier_raise(int timeout_ms, bool completely);
 
 /*
  * Writes a restore point; ERROR if the barrier that this process raised is

@@ -319,7 +319,7 @@ static void
 raise_write_lower(WireManifest *manifest, WireManifestEntry *entries, bool verified)
 {
 	char		timeout[16];
-	const char *raise_params[1] = {timeout};
+	const char *raise_params[2] = {timeout, verified ? "true" : "false"};
 	const char *write_params[1] = {manifest->name};
 	TimestampTz raised_at,
 				first_at,
@@ -333,8 +333,8 @@ raise_write_lower(WireManifest *manifest, WireManifestEntry *entries, bool verif
 		/* raise */
 		raised_at = GetCurrentTimestamp();
 		manifest->created_at = raised_at;
-		peers_send(peers, npeers, "SELECT multisite.barrier_raise($1)", 1, raise_params);
-		barrier_raise(multisite_barrier_timeout);
+		peers_send(peers, npeers, "SELECT multisite.barrier_raise($1, $2)", 2, raise_params);
+		barrier_raise(multisite_barrier_timeout, verified);
 		(void) peers_collect(peers, npeers, step_deadline());
 		require_all("raise its commit barrier");
 		if (verified && !request_meet(WORKER_POINTS, TimestampTzPlusMilliseconds(raised_at, multisite_barrier_timeout)))

@@ -426,7 +426,7 @@ Datum
 multisite_barrier_raise(PG_FUNCTION_ARGS)
 {
 	require_preload();
-	barrier_raise(PG_GETARG_INT32(0));
+	barrier_raise(PG_GETARG_INT32(0), PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();
 }
 

@@ -129,7 +129,7 @@ waits($waiters[3], 'a commit, although another session lowered "its" barrier,');
 $c->sql(-1, 'SELECT pg_terminate_backend(' . $raiser->pid . ')');
 is($waiters[3]->end, 'INSERT 0 1', 'the end of the raising session lowers it');
 
-# --- a commit that does not end
+# --- a commit that waits for a standby has written its record
 
 $raiser = Session->new($node);
 $node->append_conf('postgresql.conf', q{synchronous_standby_names = 'nobody'});
@@ -138,8 +138,18 @@ $c->wait_for($node, q{SELECT current_setting('synchronous_standby_names') = 'nob
 my $stuck = Session->new($node);
 $stuck->begin('INSERT INTO t VALUES (102)');
 $c->wait_for($node, q{SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = } . $stuck->pid);
-like($raiser->query('SELECT multisite.barrier_raise(300)'), qr/commits under way did not end in 300 ms/,
-	'a commit that waits for a standby makes the raiser give up');
+is($raiser->query('SELECT multisite.barrier_raise(60000)'), '', 'a commit that waits for a standby is in nobody\'s way');
+my $behind = $raiser->query(q{SELECT lsn FROM multisite.write_restore_point('with it')});
+lower_barrier();
+($out) = run_command([ 'pg_waldump', '-p', $node->data_dir . '/pg_wal', '-r', 'Transaction', '-s', $restore_point, '-e', $behind ]);
+my $xid = $c->sql(-1, q{SELECT backend_xid FROM pg_stat_activity WHERE pid = } . $stuck->pid);
+like($out, qr/tx: +$xid, .*desc: COMMIT /, 'its record lies before the restore point');
+ok(!$stuck->done, 'and it still waits');
+
+# unless its end has to be seen: by the snapshots of a verified point
+my $stuck_pid = $stuck->pid;
+like($raiser->query('SELECT multisite.barrier_raise(300, true)'), qr/commits under way did not end in 300 ms.*Process $stuck_pid is committing/s,
+	'a raiser who must wait for it gives up in time');
 is($c->sql(-1, 'SET synchronous_commit = local; INSERT INTO t VALUES (103) RETURNING a'), '103',
 	'and the barrier is down again');
 
