@@ -273,9 +273,10 @@ machine: Kafka, both sites and the clients share its cores and its disk here.
     for mode in ("quick", "full"):
         some = [run for run in runs if run["mode"] == mode]
         if some:
-            f.write("%s run of %s: %d cores, %s. Measured: %s.\n\n" % (
-                mode.capitalize(), max(run["at"] for run in some), some[0]["cores"], some[0]["server"],
-                ", ".join(run["figure"] for run in some)))
+            f.write("%s run of %s: %d cores, %s. Measured: %s. The load average at the ends of the figures was %s: "
+                    "much above 8 there, others used the machine, and only a quiet one's figures count.\n\n" % (
+                        mode.capitalize(), max(run["at"] for run in some), some[0]["cores"], some[0]["server"],
+                        ", ".join(run["figure"] for run in some), spread([run["load"] for run in some])))
     f.write("| figure | ours | peer | ratio | aim | met |\n|---|---|---|---|---|---|\n")
     for r in rows:
         f.write("| " + " | ".join(r) + " |\n")
