@@ -9,7 +9,9 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use IO::Socket::INET;
 use Multisite;
+use Session;
 
 my $c = Multisite->new('doubt', segments => 2);
 my $odd_database = q{o'ther "db"};
@@ -201,6 +203,19 @@ fails('SELECT * FROM multisite_in_doubt',
 $c->remote_sql(-1, "SELECT multisite_add_segment(1, $wrong)");
 fails('SELECT * FROM multisite_resolve_in_doubt()',
 	qr/segment 1 of site "dr" could not be used.*leads to segment 0 of site "dr"/s, 'a segment has a wrong address');
+
+# one that takes the connection and never answers; the others' are closed
+my $silent = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die $!;
+my $session = Session->new($c->remote(-1));
+$c->remote_sql(-1, q{SELECT multisite_add_segment(1, 'host=127.0.0.1 dbname=postgres port=} . $silent->sockport . q{')});
+$session->begin('SELECT * FROM multisite_in_doubt');
+my $client = $silent->accept;
+$c->remote_sql(-1, 'SELECT pg_cancel_backend(' . $session->pid . ')');
+like($session->end, qr/canceling statement due to user request/, 'it can be cancelled while it waits for a segment');
+$c->wait_for($c->remote(0), q{SELECT count(*) = 0 FROM pg_stat_activity
+	WHERE application_name = 'multisite' AND backend_type = 'client backend'});
+pass('and holds no connections then');
+$session->quit;
 $c->remote_sql(-1, "SELECT multisite_add_segment(1, $address)");
 fails('SELECT * FROM multisite.in_doubt()', qr/the registry of segments is in database "postgres"/,
 	'in another database', database => $odd_database)
