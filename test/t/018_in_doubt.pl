@@ -9,7 +9,9 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use IO::Socket::INET;
 use Multisite;
+use Session;
 
 my $c = Multisite->new('doubt', segments => 2);
 my $odd_database = q{o'ther "db"};
@@ -43,6 +45,16 @@ sub finish
 {
 	my ($how, $gid, $ids, $database) = @_;
 	$c->source($_)->safe_psql($database // 'postgres', "$how PREPARED " . literal($gid)) foreach @$ids;
+}
+
+# Prepares and finishes as many.
+sub many
+{
+	my ($id, $prefix, $number) = @_;
+
+	$c->source($id)->safe_psql('postgres', join("\n", map {
+		"BEGIN; INSERT INTO t VALUES ('many'); PREPARE TRANSACTION '$prefix $_'; "
+		  . ($_ % 2 ? 'COMMIT' : 'ROLLBACK') . " PREPARED '$prefix $_';" } 1 .. $number));
 }
 
 # Ends the receiver the hard way; its server goes through crash recovery.
@@ -91,12 +103,7 @@ prepare('old', [ 0, 1 ]);
 prepare('older than the log', [ 0, 1 ]);
 finish('COMMIT', 'old', [1]);
 finish('COMMIT', 'before backup', [0]);
-foreach my $id (0, 1)
-{
-	$c->source($id)->safe_psql('postgres', join("\n", map {
-		"BEGIN; INSERT INTO t VALUES ('many'); PREPARE TRANSACTION 'many $_'; "
-		  . ($_ % 2 ? 'COMMIT' : 'ROLLBACK') . " PREPARED 'many $_';" } 1 .. 1000));
-}
+many($_, 'many', 1000) foreach 0, 1;
 $c->wait_applied($c->create_point('second'));
 
 # --- a log that has become long is shortened, and the unfinished ones stay
@@ -108,9 +115,11 @@ my $entries = substr($log, 8);
 append_to_file($log_file, $entries x (34e6 / length($entries)));
 cmp_ok(-s $log_file, '>', 32 * 1024 * 1024, 'the log is long');
 $c->remote(0)->start;
-finish('COMMIT', 'older than the log', [0]);
+many(0, 'more', 1);
 $c->wait_applied($c->create_point('third'));
 cmp_ok(-s $log_file, '<', 16 * 1024 * 1024, 'and was shortened');
+$c->remote(0)->restart;
+finish('COMMIT', 'older than the log', [0]);
 
 # --- the rest, with a receiver killed between PREPARE and COMMIT PREPARED,
 # between COMMIT PREPARED and the point, and between the point and the promotion
@@ -124,6 +133,9 @@ prepare('elsewhere', [ 0, 1 ], $odd_database);
 prepare('reused', [ 0, 1 ]);
 finish('COMMIT', 'reused', [ 0, 1 ]);
 prepare('reused', [0]);
+# more than is kept in memory until it is released
+my $long = 'long' x 46;
+many(1, "$long before", 700);
 staged_up_to_now(1);
 kill_receiver(1);
 finish('COMMIT', 'commit', [1]);
@@ -137,6 +149,7 @@ kill_receiver(1);
 my $point = $c->create_point('last');
 # behind the point: does not count
 finish('COMMIT', 'unknown', [1]);
+many(1, "$long behind", 700);
 $c->wait_applied($point);
 staged_up_to_now(1);
 fails('SELECT * FROM multisite_in_doubt', qr/this site is not promoted/, 'not while it follows');
@@ -167,8 +180,9 @@ my $all = $c->remote_sql(-1, 'SELECT count(*) FROM multisite_in_doubt');
 is($all, 12, 'and no others');
 
 # what came again, or lay behind the point, is not in the log
-is($c->remote_sql(1, q{SELECT gid, outcome, outcomes FROM multisite.prepared_outcomes('last', '{old,unknown,commit,rollback}') ORDER BY gid}),
-	"commit|committed|1\nold|committed|1", 'a segment knows each outcome once, and none from behind the point');
+is($c->remote_sql(1, qq{SELECT replace(gid, '$long ', ''), outcome, outcomes
+		FROM multisite.prepared_outcomes('last', '{old,unknown,commit,rollback,$long before 1,$long behind 1}') ORDER BY 1}),
+	"before 1|committed|1\ncommit|committed|1\nold|committed|1", 'a segment knows each outcome once, and none from behind the point');
 
 # --- it never leaves out a segment
 
@@ -189,6 +203,19 @@ fails('SELECT * FROM multisite_in_doubt',
 $c->remote_sql(-1, "SELECT multisite_add_segment(1, $wrong)");
 fails('SELECT * FROM multisite_resolve_in_doubt()',
 	qr/segment 1 of site "dr" could not be used.*leads to segment 0 of site "dr"/s, 'a segment has a wrong address');
+
+# one that takes the connection and never answers; the others' are closed
+my $silent = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die $!;
+my $session = Session->new($c->remote(-1));
+$c->remote_sql(-1, q{SELECT multisite_add_segment(1, 'host=127.0.0.1 dbname=postgres port=} . $silent->sockport . q{')});
+$session->begin('SELECT * FROM multisite_in_doubt');
+my $client = $silent->accept;
+$c->remote_sql(-1, 'SELECT pg_cancel_backend(' . $session->pid . ')');
+like($session->end, qr/canceling statement due to user request/, 'it can be cancelled while it waits for a segment');
+$c->wait_for($c->remote(0), q{SELECT count(*) = 0 FROM pg_stat_activity
+	WHERE application_name = 'multisite' AND backend_type = 'client backend'});
+pass('and holds no connections then');
+$session->quit;
 $c->remote_sql(-1, "SELECT multisite_add_segment(1, $address)");
 fails('SELECT * FROM multisite.in_doubt()', qr/the registry of segments is in database "postgres"/,
 	'in another database', database => $odd_database)
