@@ -297,40 +297,44 @@ unexpected_message(const WireHeader *header, const KafkaMessage *message)
 					   (long long) message->offset, wire_kind_name(header->kind))));
 }
 
-/*
- * The first message that is needed from base_lsn on, by binary search: within
- * a pipe, (timeline, end) only grows.
- */
-static int64
-find_pipe_offset(const StagingState *initial)
+static WireHeader
+read_pipe(void *arg, int64 offset)
+{
+	static int64 last;
+	KafkaMessage message;
+	WireHeader	header;
+
+	if (finder == NULL)
+	{
+		finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
+		last = -1;
+	}
+	if (last >= 0 && offset == last + 1)
+		kafka_read_next(finder, offset, &message);
+	else
+		kafka_read_at(finder, topics[FROM_PIPE], offset, &message);
+	last = offset;
+	message_check(message_decode(&message, &header), topics[FROM_PIPE], &message);
+	return header;
+}
+
+/* Begins, or begins again, to read the pipe for what follows the base. */
+static void
+find_pipe_offset(StagingState *initial)
 {
 	int64		low,
-				high,
-				first;
+				high;
 
 	worker_set_state(WORKER_POSITIONING, "looks for %X/%X in topic %s",
 					 LSN_FORMAT_ARGS(initial->base_lsn), topics[FROM_PIPE]);
-	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
-	kafka_watermarks(finder, topics[FROM_PIPE], &first, &high);
-	low = first;
-	while (low < high)
-	{
-		int64		middle = low + (high - low) / 2;
-		KafkaMessage message;
-		WireHeader	header;
-
-		kafka_read_at(finder, topics[FROM_PIPE], middle, &message);
-		message_check(message_decode(&message, &header), topics[FROM_PIPE], &message);
-		if (decide_needed(&header, initial->base_timeline, initial->base_lsn))
-			high = middle;
-		else
-			low = middle + 1;
-	}
+	kafka_watermarks(consumer, topics[FROM_PIPE], &low, &high);
+	initial->pipe_offset = decide_find_start(low, high, PIPE_WINDOW, read_pipe, NULL,
+											 initial->system_id, initial->base_timeline,
+											 initial->base_lsn, &initial->epoch);
+	initial->next_timeline = 0;
+	initial->switch_lsn = 0;
 	kafka_close(finder);
 	finder = NULL;
-
-	/* a history message and a claim may stand just before */
-	return Max(first, low - 2);
 }
 
 static void
@@ -348,7 +352,7 @@ create_staging(void)
 	find_base(&initial);
 	initial.timeline = initial.released_timeline = initial.base_timeline;
 	initial.staged_lsn = initial.released_lsn = initial.base_lsn;
-	initial.pipe_offset = find_pipe_offset(&initial);
+	find_pipe_offset(&initial);
 	kafka_watermarks(consumer, topics[FROM_POINTS], &initial.points_offset, &high);
 
 	/*
@@ -682,9 +686,11 @@ take_decision(const KafkaMessage *message)
 				  topics[FROM_RELEASE], message);
 
 	/* kept until it is carried out, so the offset stays at it */
-	staging->release_offset = message->offset;
 	if (decide_newer(&decision, &release))
+	{
+		staging->release_offset = message->offset;
 		decision = release;
+	}
 }
 
 /* Takes what there is, up to what one sync should cover; true if any. */
@@ -813,7 +819,11 @@ check_points(void)
 		StagedVerdict verdict;
 
 		if (points[i].passed)
+		{
+			/* known from the history, if we died before the state was saved */
+			staging->passed_point = Max(staging->passed_point, points[i].id);
 			continue;
+		}
 		verdict = decide_staged(points[i].timeline, points[i].lsn,
 								staging_timeline_at(points[i].lsn),
 								staging->released_lsn, valid_end);
@@ -1052,18 +1062,24 @@ finish_promotion(void)
 	applied_lsn = staging->released_lsn;
 	applied_point = staging->released_point;
 	staged_point = staging->released_point;
-	staging->promoted = true;
 	if (staging->promote_point == 0)
+	{
+		/* by hand; the next attempt knows that there is something to finish */
 		staging->promote_point = staging->released_point;
+		staging_save();
+	}
+	staging->promoted = true;
+	show_promoted();
+	report(WIRE_SEGMENT_PROMOTED);
+	kafka_flush(producer, 30000);
+
+	/* not before it is told: the coordinator waits for that */
 	staging_save();
 	staging_discard();
 	forget_later_points();
-	show_promoted();
-	report(WIRE_SEGMENT_PROMOTED);
 	ereport(LOG,
 			(errmsg("multisite receiver ends: this segment was promoted at %X/%X",
 					LSN_FORMAT_ARGS(staging->released_lsn))));
-	kafka_flush(producer, 30000);
 }
 
 /*
@@ -1167,6 +1183,15 @@ open_topics(void)
 
 	if (staging->system_id == 0)
 		create_staging();
+	else if (staging->timeline == staging->base_timeline &&
+			 staging->staged_lsn == staging->base_lsn)
+	{
+		/*
+		 * A base backup of a new primary may be older than that one's claim,
+		 * with WAL that it does not come from in between.
+		 */
+		find_pipe_offset(staging);
+	}
 	offsets[FROM_PIPE] = staging->pipe_offset;
 	offsets[FROM_POINTS] = staging->points_offset;
 	offsets[FROM_RELEASE] = staging->release_offset;
