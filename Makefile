@@ -11,26 +11,33 @@ OBJS = \
 	src/decide.o \
 	src/history.o \
 	src/identity.o \
+	src/in_doubt.o \
 	src/kafka.o \
 	src/logfilter.o \
 	src/main.o \
 	src/messages.o \
+	src/offline.o \
 	src/orchestrator.o \
 	src/points.o \
 	src/promote.o \
+	src/prune.o \
 	src/publisher.o \
 	src/receiver.o \
 	src/segments.o \
 	src/settings.o \
 	src/shared_state.o \
 	src/staging.o \
+	src/statefile.o \
 	src/status.o \
+	src/twophase.o \
+	src/twophase_log.o \
+	src/verify.o \
 	src/walcheck.o \
 	src/wire.o \
 	src/worker.o
 
 EXTENSION = multisite_repl
-DATA = sql/multisite_repl--1.0.sql
+DATA = $(wildcard sql/multisite_repl--*.sql)
 PGFILEDESC = "multisite_repl - a consistent copy of a whole cluster at another site"
 
 REGRESS = surface privileges errors

@@ -12,14 +12,27 @@ ALTER SYSTEM SET multisite.source_site = 'with space';
 ALTER SYSTEM SET multisite.compression = 'bzip2';
 ALTER SYSTEM SET multisite.durability = 'none';
 ALTER SYSTEM SET multisite.segment_id = -2;
+-- 16 puts units into the message
+\set VERBOSITY sqlstate
 ALTER SYSTEM SET multisite.barrier_timeout = '1ms';
+\set VERBOSITY default
 ALTER SYSTEM SET multisite.replication_factor = 0;
 ALTER SYSTEM SET multisite.kafka_options = 'acks=0';
 ALTER SYSTEM SET multisite.kafka_options = 'no.such.option=1';
 ALTER SYSTEM SET multisite.kafka_options = 'socket.timeout.ms=geheim';
 ALTER SYSTEM SET multisite.kafka_options = 'nonsense';
 ALTER SYSTEM SET multisite.kafka_options = '=1';
-SET multisite.unknown = 1;
+-- a mistyped setting is refused, where the server can do that: from 15 on
+DO $$
+BEGIN
+	IF current_setting('server_version_num')::int >= 150000 THEN
+		BEGIN
+			SET multisite.unknown = 1;
+			RAISE 'a mistyped setting was taken';
+		EXCEPTION WHEN invalid_name THEN NULL;
+		END;
+	END IF;
+END $$;
 
 -- names of points
 SELECT multisite_create_consistency_point('');
@@ -65,6 +78,9 @@ SELECT multisite_remove_segment(3);
 SELECT multisite_promote();
 SELECT multisite_pause();
 SELECT multisite_resume();
+SELECT * FROM multisite_in_doubt;
+SELECT * FROM multisite_resolve_in_doubt();
+SELECT * FROM multisite.prepared_outcomes('a', '{}');
 
 -- the barrier's parts, called by hand
 SELECT * FROM multisite.write_restore_point('no barrier');
@@ -74,5 +90,11 @@ SELECT multisite.barrier_raise(1000);
 \set VERBOSITY default
 SELECT multisite.barrier_lower();
 SELECT multisite.barrier_lower();
+
+-- verified points
+SELECT multisite_create_verified_point('multisite_mine');
+SELECT multisite_create_verified_point('nowhere', '{public.nowhere}');
+SELECT * FROM multisite_verify('p');
+SELECT * FROM multisite_verify(NULL);
 
 DROP EXTENSION multisite_repl;

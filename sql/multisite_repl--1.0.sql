@@ -73,16 +73,66 @@ REVOKE ALL ON FUNCTION multisite_wait_for_consistency_point(text, text, interval
 GRANT EXECUTE ON FUNCTION multisite_wait_for_consistency_point(text, text, interval) TO pg_monitor;
 
 -- ---------------------------------------------------------------------------
+-- Verified points
+-- ---------------------------------------------------------------------------
+
+CREATE TABLE multisite.verified_point (
+	point text PRIMARY KEY,
+	digested_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE multisite.verified_point IS 'the newest points whose tables were digested on the source';
+COMMENT ON COLUMN multisite.verified_point.point IS 'name of the consistency point';
+COMMENT ON COLUMN multisite.verified_point.digested_at IS 'when its digests were complete';
+REVOKE ALL ON multisite.verified_point FROM PUBLIC;
+
+CREATE TABLE multisite.digest (
+	point text NOT NULL REFERENCES multisite.verified_point ON DELETE CASCADE,
+	segment_id integer NOT NULL,
+	database text NOT NULL,
+	table_name text NOT NULL,
+	row_count bigint NOT NULL,
+	digest text NOT NULL,
+	PRIMARY KEY (point, segment_id, database, table_name)
+);
+COMMENT ON TABLE multisite.digest IS 'what the tables held at verified points, on the source';
+COMMENT ON COLUMN multisite.digest.point IS 'name of the consistency point';
+COMMENT ON COLUMN multisite.digest.segment_id IS 'segment of the table; the coordinator is -1';
+COMMENT ON COLUMN multisite.digest.database IS 'database of the table';
+COMMENT ON COLUMN multisite.digest.table_name IS 'table, with its schema';
+COMMENT ON COLUMN multisite.digest.row_count IS 'number of rows';
+COMMENT ON COLUMN multisite.digest.digest IS 'sum of a 64-bit hash of each row''s text';
+REVOKE ALL ON multisite.digest FROM PUBLIC;
+
+CREATE FUNCTION multisite_create_verified_point(name text DEFAULT NULL, tables text[] DEFAULT NULL)
+RETURNS text
+AS 'MODULE_PATHNAME', 'multisite_create_verified_point'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT;
+COMMENT ON FUNCTION multisite_create_verified_point(text, text[]) IS
+'creates a consistency point, and digests of all tables, or these, as they are at it, for multisite_verify(); on the source coordinator; superuser only';
+REVOKE ALL ON FUNCTION multisite_create_verified_point(text, text[]) FROM PUBLIC;
+
+CREATE FUNCTION multisite_verify(point text, tables text[] DEFAULT NULL, timeout interval DEFAULT '10 minutes',
+								 OUT segment_id integer, OUT database text, OUT table_name text,
+								 OUT source_rows bigint, OUT remote_rows bigint, OUT result text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'multisite_verify'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT;
+COMMENT ON FUNCTION multisite_verify(text, text[], interval) IS
+'holds the remote site at a verified point and compares its tables with the source''s; the result is equal, different or missing; on the remote coordinator; superuser only';
+REVOKE ALL ON FUNCTION multisite_verify(text, text[], interval) FROM PUBLIC;
+
+-- ---------------------------------------------------------------------------
 -- The remote site
 -- ---------------------------------------------------------------------------
 
-CREATE FUNCTION multisite_promote(point text DEFAULT NULL, timeout interval DEFAULT '5 minutes')
+CREATE FUNCTION multisite_promote(point text DEFAULT NULL, timeout interval DEFAULT '5 minutes',
+								  offline boolean DEFAULT false)
 RETURNS text
 AS 'MODULE_PATHNAME', 'multisite_promote'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT;
-COMMENT ON FUNCTION multisite_promote(text, interval) IS
-'promotes the whole remote site at a consistency point, by default the newest that all segments have; on the remote coordinator';
-REVOKE ALL ON FUNCTION multisite_promote(text, interval) FROM PUBLIC;
+COMMENT ON FUNCTION multisite_promote(text, interval, boolean) IS
+'promotes the whole remote site at a consistency point, by default the newest that all segments have; offline: without Kafka, over the registered connection strings; on the remote coordinator';
+REVOKE ALL ON FUNCTION multisite_promote(text, interval, boolean) FROM PUBLIC;
 
 CREATE FUNCTION multisite_pause()
 RETURNS text
@@ -106,6 +156,53 @@ LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION multisite_take_over_pipe() IS
 'lets this server publish to a pipe that another server claimed on the same timeline; that other one must be gone for good';
 REVOKE ALL ON FUNCTION multisite_take_over_pipe() FROM PUBLIC;
+
+CREATE FUNCTION multisite_resolve_in_doubt(timeout interval DEFAULT '1 minute',
+										   OUT gid text, OUT segment_id integer, OUT action text,
+										   OUT done boolean, OUT error text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'multisite_resolve_in_doubt'
+LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION multisite_resolve_in_doubt(interval) IS
+'commits or rolls back the prepared transactions whose outcome follows from another segment, and lists the others; on the promoted coordinator';
+REVOKE ALL ON FUNCTION multisite_resolve_in_doubt(interval) FROM PUBLIC;
+
+CREATE FUNCTION multisite.in_doubt(
+	OUT gid text, OUT segment_id integer, OUT database text, OUT owner text, OUT prepared_at timestamptz,
+	OUT prepared_on integer[], OUT committed_on integer[], OUT rolled_back_on integer[], OUT absent_on integer[],
+	OUT verdict text, OUT reason text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'multisite_in_doubt'
+LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION multisite.in_doubt() IS 'behind multisite_in_doubt';
+REVOKE ALL ON FUNCTION multisite.in_doubt() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION multisite.in_doubt() TO pg_monitor;
+
+CREATE VIEW multisite_in_doubt AS SELECT * FROM multisite.in_doubt();
+COMMENT ON VIEW multisite_in_doubt IS
+'on a promoted coordinator: the prepared transactions of all segments, and what the other segments know of each';
+COMMENT ON COLUMN multisite_in_doubt.gid IS 'global identifier, the same on all segments';
+COMMENT ON COLUMN multisite_in_doubt.segment_id IS 'segment on which it is prepared';
+COMMENT ON COLUMN multisite_in_doubt.database IS 'database in which it is prepared';
+COMMENT ON COLUMN multisite_in_doubt.owner IS 'user who prepared it';
+COMMENT ON COLUMN multisite_in_doubt.prepared_at IS 'when, by the clock of the segment at the source';
+COMMENT ON COLUMN multisite_in_doubt.prepared_on IS 'segments on which it is prepared, this one among them';
+COMMENT ON COLUMN multisite_in_doubt.committed_on IS 'segments that committed it before the point of the promotion';
+COMMENT ON COLUMN multisite_in_doubt.rolled_back_on IS 'segments that rolled it back before the point of the promotion';
+COMMENT ON COLUMN multisite_in_doubt.absent_on IS 'segments that know nothing of it';
+COMMENT ON COLUMN multisite_in_doubt.verdict IS 'commit, rollback, unknown or contradiction';
+COMMENT ON COLUMN multisite_in_doubt.reason IS 'from what the verdict follows, in words';
+REVOKE ALL ON multisite_in_doubt FROM PUBLIC;
+GRANT SELECT ON multisite_in_doubt TO pg_monitor;
+
+CREATE FUNCTION multisite.prepared_outcomes(point text, gids text[], OUT gid text, OUT outcome text,
+											OUT ended_at timestamptz, OUT outcomes integer)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'multisite_prepared_outcomes'
+LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION multisite.prepared_outcomes(text, text[]) IS
+'how prepared transactions of these gids have ended on this segment before its promotion at this point';
+REVOKE ALL ON FUNCTION multisite.prepared_outcomes(text, text[]) FROM PUBLIC;
 
 -- ---------------------------------------------------------------------------
 -- What the source coordinator calls on each segment
@@ -148,6 +245,32 @@ LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION multisite.commits() IS
 'transactions with an xid that ended since server start; a point is skipped when it has not changed';
 REVOKE ALL ON FUNCTION multisite.commits() FROM PUBLIC;
+
+-- ---------------------------------------------------------------------------
+-- What the remote coordinator calls on each segment, to promote it without Kafka
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION multisite.staged_points(OUT points text, OUT promotion bigint)
+AS 'MODULE_PATHNAME', 'multisite_staged_points'
+LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION multisite.staged_points() IS
+'ids of the points at which this segment can be promoted, and that of a promotion that has begun, or 0';
+REVOKE ALL ON FUNCTION multisite.staged_points() FROM PUBLIC;
+
+CREATE FUNCTION multisite.promote_segment(point text, others_promoted boolean)
+RETURNS void
+AS 'MODULE_PATHNAME', 'multisite_promote_segment'
+LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION multisite.promote_segment(text, boolean) IS
+'lets this segment be promoted at a point without Kafka; part of multisite_promote(offline => true)';
+REVOKE ALL ON FUNCTION multisite.promote_segment(text, boolean) FROM PUBLIC;
+
+CREATE FUNCTION multisite.wait_promoted(timeout_ms integer)
+RETURNS void
+AS 'MODULE_PATHNAME', 'multisite_wait_promoted'
+LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION multisite.wait_promoted(integer) IS 'waits until this segment accepts writes';
+REVOKE ALL ON FUNCTION multisite.wait_promoted(integer) FROM PUBLIC;
 
 -- ---------------------------------------------------------------------------
 -- Views

@@ -14,7 +14,10 @@ WHERE d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extna
 SET ROLE nobody_special;
 SELECT multisite_create_consistency_point('mine');
 SELECT * FROM multisite_status;
+-- 16 has another message
+\set VERBOSITY sqlstate
 SHOW multisite.kafka_options;
+\set VERBOSITY default
 RESET ROLE;
 
 -- pg_monitor sees the views, and does nothing
@@ -25,6 +28,9 @@ SELECT count(*) FROM multisite_segments;
 SELECT conninfo FROM multisite.segment;
 SELECT multisite_create_consistency_point('mine');
 SELECT multisite_promote();
+SELECT * FROM multisite_in_doubt;
+SELECT * FROM multisite_resolve_in_doubt();
+SELECT * FROM multisite.prepared_outcomes('a', '{}');
 RESET ROLE;
 
 -- EXECUTE can be granted, but a segment's connection string needs a superuser

@@ -4,9 +4,9 @@ CREATE EXTENSION multisite_repl;
 
 SELECT pg_describe_object(classid, objid, objsubid) AS object
 FROM pg_depend
-WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid <> 'pg_type'::regclass
   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'multisite_repl')
-ORDER BY object COLLATE "C";
+ORDER BY pg_describe_object(classid, objid, objsubid) COLLATE "C";
 
 -- every object, and every column of a view or table, has a comment
 WITH member AS (

@@ -78,7 +78,7 @@ static ProcessUtility_hook_type prev_ProcessUtility = NULL;
 static int
 flag_count(void)
 {
-	return MaxBackends + NUM_AUXILIARY_PROCS + max_prepared_xacts;
+	return max_backends_compat() + NUM_AUXILIARY_PROCS + max_prepared_xacts;
 }
 
 Size
@@ -109,7 +109,7 @@ barrier_shmem_init(void)
 static BackendFlag *
 my_flag(void)
 {
-	return &barrier->flags[MyProc->pgprocno];
+	return &barrier->flags[MY_PROC_NUMBER()];
 }
 
 /* Caller holds the lock exclusively. */
@@ -174,7 +174,8 @@ commit_begins(void)
 			long		left = lower_if_expired();
 
 			if (left > 0)
-				(void) ConditionVariableTimedSleep(&barrier->lowered, left, WAIT_EVENT_MULTISITE);
+				(void) ConditionVariableTimedSleep(&barrier->lowered, left,
+												   wait_event_compat(WAIT_FOR_BARRIER));
 		}
 		ConditionVariableCancelSleep();
 	}
@@ -218,16 +219,22 @@ multisite_barrier_xact_callback(XactEvent event, void *arg)
 	}
 }
 
+static void
+next_ProcessUtility(PROCESS_UTILITY_PARAMETERS)
+{
+	if (prev_ProcessUtility)
+		prev_ProcessUtility(PROCESS_UTILITY_ARGUMENTS);
+	else
+		standard_ProcessUtility(PROCESS_UTILITY_ARGUMENTS);
+}
+
 /*
  * COMMIT PREPARED and ROLLBACK PREPARED write their record without any
  * transaction callback of the prepared transaction, so they are caught here.
  */
 static void
-barrier_ProcessUtility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
-					   ProcessUtilityContext context, ParamListInfo params,
-					   QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+barrier_ProcessUtility(PROCESS_UTILITY_PARAMETERS)
 {
-	ProcessUtility_hook_type next = prev_ProcessUtility ? prev_ProcessUtility : standard_ProcessUtility;
 	bool		guarded = false;
 
 	if (barrier != NULL && IsA(pstmt->utilityStmt, TransactionStmt))
@@ -238,14 +245,14 @@ barrier_ProcessUtility(PlannedStmt *pstmt, const char *queryString, bool readOnl
 	}
 	if (!guarded)
 	{
-		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		next_ProcessUtility(PROCESS_UTILITY_ARGUMENTS);
 		return;
 	}
 
 	commit_begins();
 	PG_TRY();
 	{
-		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		next_ProcessUtility(PROCESS_UTILITY_ARGUMENTS);
 	}
 	PG_FINALLY();
 	{
@@ -352,7 +359,8 @@ barrier_raise(int timeout_ms)
 						 errmsg("commits under way did not end in %d ms", timeout_ms),
 						 errdetail("A commit may be waiting for synchronous replication."),
 						 errhint("See pg_stat_activity, and multisite.barrier_timeout.")));
-			(void) ConditionVariableTimedSleep(&barrier->drained, left, WAIT_EVENT_MULTISITE);
+			(void) ConditionVariableTimedSleep(&barrier->drained, left,
+											   wait_event_compat(WAIT_FOR_COMMITS));
 		}
 		ConditionVariableCancelSleep();
 	}

@@ -3,60 +3,261 @@
  * compat.h
  *	  Every difference between server versions, and nothing else.
  *
- * A name that ends in _compat, or a function below, hides a difference; no
- * other file has a version conditional.
+ * A name that ends in _compat, or a macro below, hides a difference; no other
+ * file has a version conditional.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef MULTISITE_COMPAT_H
 #define MULTISITE_COMPAT_H
 
+#if PG_VERSION_NUM < 130000
+#error "multisite_repl needs PostgreSQL 13 or newer"
+#elif PG_VERSION_NUM >= 190000
+#error "multisite_repl was never built or tested on this version of PostgreSQL; 13 to 18 are known"
+#endif
+
 #include "access/xlog.h"
 #include "access/xlogreader.h"
 #include "access/xlog_internal.h"
+#include "funcapi.h"
+#include "miscadmin.h"
 #include "replication/slot.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
+#if PG_VERSION_NUM >= 140000
 #include "utils/wait_event.h"
-
-#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 160000
-#error "multisite_repl was built and tested on PostgreSQL 15 only so far"
+#else
+#include "pgstat.h"
+#endif
+#if PG_VERSION_NUM < 150000
+#include "postmaster/autovacuum.h"
+#include "replication/walsender.h"
 #endif
 
 /* 15 split recovery off xlog.c */
+#if PG_VERSION_NUM >= 150000
 #include "access/xlogrecovery.h"
+#endif
 
-/* 15 moved shared memory requests into a hook of their own */
+/*
+ * 15 moved shared memory requests into a hook of their own; before, they are
+ * made while the library is loaded.
+ */
+#if PG_VERSION_NUM >= 150000
 #define INSTALL_SHMEM_REQUEST_HOOK(hook) \
 	(prev_shmem_request_hook = shmem_request_hook, shmem_request_hook = (hook))
+#else
+typedef void (*shmem_request_hook_type) (void);
+#define INSTALL_SHMEM_REQUEST_HOOK(hook) \
+	(prev_shmem_request_hook = NULL, (hook) ())
+#endif
 #define CALL_PREV_SHMEM_REQUEST_HOOK() \
 	do { if (prev_shmem_request_hook) prev_shmem_request_hook(); } while (0)
 
-/* 17 gave extensions wait events with names of their own */
-#define WAIT_EVENT_MULTISITE	PG_WAIT_EXTENSION
+/*
+ * Where those requests are made while the library is loaded, MaxBackends is
+ * not known yet: the sum is that of InitializeMaxBackends().
+ */
+static inline int
+max_backends_compat(void)
+{
+#if PG_VERSION_NUM < 150000
+	if (MaxBackends == 0)
+		return MaxConnections + autovacuum_max_workers + 1 +
+			max_worker_processes + max_wal_senders;
+#endif
+	return MaxBackends;
+}
 
-/* 16 replaced MyBackendType checks for the startup process by macros */
+/*
+ * What a process of ours waits for.  From 17 on pg_stat_activity names it;
+ * before, it is "Extension".
+ */
+typedef enum MultisiteWait
+{
+	WAIT_FOR_BARRIER,			/* a commit, until the barrier is down */
+	WAIT_FOR_COMMITS,			/* the raiser, until no commit is under way */
+	WAIT_FOR_KAFKA,
+	WAIT_FOR_POINT,
+	WAIT_FOR_PROMOTION,
+	WAIT_FOR_SEGMENTS,			/* until another server answers */
+	WAIT_FOR_WORK,				/* a worker's main loop */
+	WAIT_FOR_WORKER				/* a session, until a worker answers */
+} MultisiteWait;
+
+static inline uint32
+wait_event_compat(MultisiteWait wait)
+{
+#if PG_VERSION_NUM >= 170000
+	static const char *const names[] = {
+		[WAIT_FOR_BARRIER] = "MultisiteBarrier",
+		[WAIT_FOR_COMMITS] = "MultisiteCommits",
+		[WAIT_FOR_KAFKA] = "MultisiteKafka",
+		[WAIT_FOR_POINT] = "MultisitePoint",
+		[WAIT_FOR_PROMOTION] = "MultisitePromotion",
+		[WAIT_FOR_SEGMENTS] = "MultisiteSegments",
+		[WAIT_FOR_WORK] = "MultisiteWork",
+		[WAIT_FOR_WORKER] = "MultisiteWorker",
+	};
+	static uint32 events[lengthof(names)];
+
+	/* the server knows a name once for all processes, we for this one */
+	if (events[wait] == 0)
+		events[wait] = WaitEventExtensionNew(names[wait]);
+	return events[wait];
+#else
+	(void) wait;
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
 #define AM_STARTUP_PROCESS()	(MyBackendType == B_STARTUP)
 
-/* 17 took the context's owner as first argument */
-#define CreateWaitEventSet_compat(nevents) \
-	CreateWaitEventSet(CurrentMemoryContext, (nevents))
+/* 17 replaced the memory context by an owner; without one it lives until freed */
+#if PG_VERSION_NUM >= 170000
+#define CreateWaitEventSet_compat(nevents) CreateWaitEventSet(NULL, (nevents))
+#else
+#define CreateWaitEventSet_compat(nevents) CreateWaitEventSet(TopMemoryContext, (nevents))
+#endif
 
-/* 18 added a third argument */
-#define ReplicationSlotAcquire_compat(name) \
-	ReplicationSlotAcquire((name), true)
+/* An ERROR if somebody else has it; 14 changed the argument that says so, 18 added one */
+#if PG_VERSION_NUM >= 180000
+#define ReplicationSlotAcquire_compat(name) ReplicationSlotAcquire((name), true, true)
+#elif PG_VERSION_NUM >= 140000
+#define ReplicationSlotAcquire_compat(name) ReplicationSlotAcquire((name), true)
+#else
+#define ReplicationSlotAcquire_compat(name) ((void) ReplicationSlotAcquire((name), SAB_Error))
+#endif
 
-/* 14 made the timeline an argument of the caller's choice */
+/* 14 lets others look for a slot by its name, too */
+static inline bool
+slot_exists_compat(const char *name)
+{
+#if PG_VERSION_NUM >= 140000
+	return SearchNamedReplicationSlot(name, true) != NULL;
+#else
+	bool		found = false;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots && !found; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+
+		found = slot->in_use && strcmp(NameStr(slot->data.name), name) == 0;
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	return found;
+#endif
+}
+
+/* 17 took a process's number out of PGPROC */
+#if PG_VERSION_NUM >= 170000
+#define MY_PROC_NUMBER()		MyProcNumber
+#else
+#define MY_PROC_NUMBER()		(MyProc->pgprocno)
+#endif
+
+/* 14 moved xmin into PGPROC */
+#if PG_VERSION_NUM >= 140000
+#define MY_XMIN_COMPAT			(MyProc->xmin)
+#else
+#define MY_XMIN_COMPAT			(MyPgXact->xmin)
+#endif
+
+/* 14 told a utility hook whether it may change the tree */
+#if PG_VERSION_NUM >= 140000
+#define PROCESS_UTILITY_PARAMETERS \
+	PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, \
+	ProcessUtilityContext context, ParamListInfo params, \
+	QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc
+#define PROCESS_UTILITY_ARGUMENTS \
+	pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc
+#else
+#define PROCESS_UTILITY_PARAMETERS \
+	PlannedStmt *pstmt, const char *queryString, \
+	ProcessUtilityContext context, ParamListInfo params, \
+	QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc
+#define PROCESS_UTILITY_ARGUMENTS \
+	pstmt, queryString, context, params, queryEnv, dest, qc
+#endif
+
+/* 14 */
+#ifndef LSN_FORMAT_ARGS
+#define LSN_FORMAT_ARGS(lsn) (AssertVariableIsOfTypeMacro((lsn), XLogRecPtr), (uint32) ((lsn) >> 32)), ((uint32) (lsn))
+#endif
+
+/* 15 keeps a prefix for an extension; before, unknown settings only get a warning */
+#if PG_VERSION_NUM >= 150000
+#define MarkGUCPrefixReserved_compat(prefix) MarkGUCPrefixReserved(prefix)
+#else
+#define MarkGUCPrefixReserved_compat(prefix) EmitWarningsOnPlaceholders(prefix)
+#endif
+
+/* 14 wants it to be said; before, a hash table's keys are strings by default */
+#if PG_VERSION_NUM >= 140000
+#define HASH_STRINGS_COMPAT		HASH_STRINGS
+#else
+#define HASH_STRINGS_COMPAT		0
+#endif
+
+/* 15 */
+#if PG_VERSION_NUM < 150000
+#define strtou64(str, endptr, base) ((uint64) strtoull(str, endptr, base))
+#endif
+
+/* Sets a set-returning function up to put its rows into a tuplestore; 15 has it ready made */
+#if PG_VERSION_NUM >= 150000
+#define InitMaterializedSRF_compat(fcinfo) InitMaterializedSRF((fcinfo), 0)
+#else
+static inline void
+InitMaterializedSRF_compat(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext old;
+
+	if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo) || !(rsinfo->allowedModes & SFRM_Materialize))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("set-valued function called in context that cannot accept a set")));
+	old = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+	if (get_call_result_type(fcinfo, NULL, &rsinfo->setDesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	rsinfo->returnMode = SFRM_Materialize;
+	rsinfo->setResult = tuplestore_begin_heap((rsinfo->allowedModes & SFRM_Materialize_Random) != 0,
+											  false, work_mem);
+	MemoryContextSwitchTo(old);
+}
+#endif
+
 static inline XLogRecPtr
 replay_position_compat(TimeLineID *tli)
 {
 	return GetXLogReplayRecPtr(tli);
 }
 
+/* Both for a server that is not in recovery; 15 made timelines no global of each process */
+static inline XLogRecPtr
+flush_position_compat(void)
+{
+#if PG_VERSION_NUM >= 150000
+	return GetFlushRecPtr(NULL);
+#else
+	return GetFlushRecPtr();
+#endif
+}
+
 static inline TimeLineID
 insert_timeline_compat(void)
 {
+#if PG_VERSION_NUM >= 150000
 	return GetWALInsertionTimeLine();
+#else
+	/* which this sets */
+	(void) RecoveryInProgress();
+	return ThisTimeLineID;
+#endif
 }
 
 #endif							/* MULTISITE_COMPAT_H */

@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "postmaster/postmaster.h"
 #include "storage/latch.h"
@@ -60,6 +61,7 @@ conn_local_conninfo(void)
 	StringInfoData buf;
 	List	   *directories;
 	char	   *user;
+	bool		in_transaction = IsTransactionState();
 
 	if (multisite_local_conninfo[0])
 		return pstrdup(multisite_local_conninfo);
@@ -71,9 +73,12 @@ conn_local_conninfo(void)
 				 errmsg("this server has no Unix socket by which its publisher could reach it"),
 				 errhint("Set multisite.local_conninfo, or unix_socket_directories.")));
 
-	StartTransactionCommand();
+	/* a session is in a transaction, a worker is not */
+	if (!in_transaction)
+		StartTransactionCommand();
 	user = MemoryContextStrdup(caller, GetUserNameFromId(BOOTSTRAP_SUPERUSERID, false));
-	CommitTransactionCommand();
+	if (!in_transaction)
+		CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 
 	initStringInfo(&buf);
@@ -81,6 +86,30 @@ conn_local_conninfo(void)
 	append_quoted(&buf, linitial(directories));
 	appendStringInfo(&buf, " port=%d user=", PostPortNumber);
 	append_quoted(&buf, user);
+	return buf.data;
+}
+
+char *
+conn_with_database(const char *conninfo, const char *database)
+{
+	PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "dbname=");
+	append_quoted(&buf, database);
+	if (options == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid connection string for a segment")));
+	for (PQconninfoOption *o = options; o->keyword; o++)
+	{
+		if (o->val == NULL || strcmp(o->keyword, "dbname") == 0)
+			continue;
+		appendStringInfo(&buf, " %s=", o->keyword);
+		append_quoted(&buf, o->val);
+	}
+	PQconninfoFree(options);
 	return buf.data;
 }
 
@@ -140,7 +169,8 @@ peers_wait(Peer *peers, int npeers, TimestampTz deadline)
 								  WL_SOCKET_WRITEABLE : WL_SOCKET_READABLE,
 								  PQsocket(peers[i].conn), NULL, &peers[i]);
 		}
-		n = WaitEventSetWait(set, left, events, lengthof(events), WAIT_EVENT_MULTISITE);
+		n = WaitEventSetWait(set, left, events, lengthof(events),
+							 wait_event_compat(WAIT_FOR_SEGMENTS));
 		for (int i = 0; i < n; i++)
 		{
 			if (events[i].events & WL_LATCH_SET)
@@ -184,9 +214,9 @@ peer_connect_start(Peer *peer, bool replication)
 {
 	/* dbname is expanded, so the fields after it win over those in it */
 	const char *keywords[] = {"dbname", "fallback_application_name", "application_name",
-		"connect_timeout", "options", replication ? "replication" : NULL, NULL};
+		"connect_timeout", "options", replication ? "replication" : "client_encoding", NULL};
 	const char *values[] = {peer->conninfo, "multisite", "multisite", "10",
-	"", replication ? "true" : NULL, NULL};
+	"", replication ? "true" : GetDatabaseEncodingName(), NULL};
 
 	if (!replication)
 	{

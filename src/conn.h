@@ -47,9 +47,12 @@ extern void peer_set_error(Peer *peer, const char *error);
 extern char *conn_error(PGconn *conn);
 
 /*
- * The connection string by which a worker reaches its own server, in a form
- * for Peer.conninfo.
+ * The connection string by which a worker or a session reaches its own
+ * server, in a form for Peer.conninfo.
  */
 extern char *conn_local_conninfo(void);
+
+/* The same connection string to another database; palloc'd. */
+extern char *conn_with_database(const char *conninfo, const char *database);
 
 #endif							/* MULTISITE_CONN_H */

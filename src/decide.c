@@ -26,10 +26,11 @@ decide_origin(const PipePosition *position, const WireHeader *header)
 {
 	if (header->segment != position->segment)
 		return PIPE_WRONG_SEGMENT;
-	if (header->system_id != position->system_id)
-		return PIPE_WRONG_SYSTEM;
+	/* before the system, which is another one, too, when one site was upgraded */
 	if (header->pg_major != position->pg_major)
 		return PIPE_WRONG_VERSION;
+	if (header->system_id != position->system_id)
+		return PIPE_WRONG_SYSTEM;
 	if (header->wal_segment_size != position->wal_segment_size)
 		return PIPE_WRONG_SEGMENT_SIZE;
 	if (header->epoch < position->epoch)
@@ -500,4 +501,103 @@ decide_others_promoted(const PointNeeds *point, const SegmentKnown *known, int n
 			return false;
 	}
 	return true;
+}
+
+static bool
+has_point(const SegmentStaged *segment, uint64 point)
+{
+	/* one that is promoted has put its points away but for that one */
+	if (segment->promotion != 0)
+		return segment->promotion == point;
+	for (int i = 0; i < segment->npoints; i++)
+	{
+		if (segment->points[i] == point)
+			return true;
+	}
+	return false;
+}
+
+/* The first segment that does not have the point, or NULL */
+static const SegmentStaged *
+who_lacks(const SegmentStaged *segments, int nsegments, uint64 point)
+{
+	for (int i = 0; i < nsegments; i++)
+	{
+		if (!has_point(&segments[i], point))
+			return &segments[i];
+	}
+	return NULL;
+}
+
+OfflineVerdict
+decide_offline(const SegmentStaged *segments, int nsegments, uint64 wanted,
+			   uint64 *point, int32 *blocker)
+{
+	const SegmentStaged *lacking;
+
+	/* where one segment has begun to go, all must go */
+	for (int i = 0; i < nsegments; i++)
+	{
+		if (segments[i].promotion == 0)
+			continue;
+		*point = segments[i].promotion;
+		*blocker = segments[i].segment;
+		if (wanted != 0 && wanted != *point)
+			return OFFLINE_UNDER_WAY;
+		wanted = *point;
+	}
+	if (wanted == 0)
+	{
+		for (int i = segments[0].npoints - 1; i >= 0; i--)
+		{
+			*point = segments[0].points[i];
+			if (who_lacks(segments, nsegments, *point) == NULL)
+				return OFFLINE_AT;
+		}
+		return OFFLINE_NONE;
+	}
+	*point = wanted;
+	lacking = who_lacks(segments, nsegments, wanted);
+	if (lacking == NULL)
+		return OFFLINE_AT;
+	*blocker = lacking->segment;
+	return OFFLINE_LACKS;
+}
+
+/* How far the clocks of two segments may differ: microseconds. */
+#define CLOCK_DIFFERENCE	INT64CONST(10000000)
+
+/*
+ * Is the outcome that other knows of the transaction that is prepared on us,
+ * or of an earlier one of the same gid?  An outcome comes after all PREPAREs,
+ * but the clocks may differ.  So one that seems to be older counts, too, if it
+ * is by less than they may differ, and if nothing is known of an earlier
+ * transaction of that gid.
+ */
+static bool
+outcome_counts(const GidKnown *us, const GidKnown *other)
+{
+	if (other->outcome == GID_NO_OUTCOME || other->prepared)
+		return false;
+	if (other->ended_at >= us->prepared_at)
+		return true;
+	return us->prepared_at - other->ended_at <= CLOCK_DIFFERENCE &&
+		us->outcomes == 0 && other->outcomes == 1;
+}
+
+DoubtVerdict
+decide_in_doubt(const GidKnown *known, int nknown, int self, bool *counts)
+{
+	bool		committed = false;
+	bool		rolled_back = false;
+
+	for (int i = 0; i < nknown; i++)
+	{
+		counts[i] = i != self && outcome_counts(&known[self], &known[i]);
+		committed |= counts[i] && known[i].outcome == GID_COMMITTED;
+		rolled_back |= counts[i] && known[i].outcome == GID_ROLLED_BACK;
+	}
+	if (committed && rolled_back)
+		return DOUBT_CONTRADICTION;
+	return committed ? DOUBT_COMMIT : rolled_back ? DOUBT_ROLLBACK : DOUBT_UNKNOWN;
 }

@@ -233,6 +233,31 @@ typedef enum PointVerdict
 extern PointVerdict decide_point(const PointNeeds *point, const SegmentKnown *known,
 								 int nknown, int32 *blocker);
 
+/* What a segment has, for a promotion without Kafka. */
+typedef struct SegmentStaged
+{
+	int32		segment;
+	uint64		promotion;		/* the point at which it is or is being promoted, or 0 */
+	const uint64 *points;		/* usable ones, in ascending order */
+	int			npoints;
+} SegmentStaged;
+
+typedef enum OfflineVerdict
+{
+	OFFLINE_AT,					/* *point */
+	OFFLINE_NONE,				/* the segments have no point in common */
+	OFFLINE_LACKS,				/* *blocker does not have the point that it must be */
+	OFFLINE_UNDER_WAY			/* *blocker is promoted at *point, not the wanted one */
+} OfflineVerdict;
+
+/*
+ * At which point is a site promoted without Kafka: the greatest that all
+ * segments have; that of a promotion that has begun, if one has; wanted, if
+ * that is not 0.
+ */
+extern OfflineVerdict decide_offline(const SegmentStaged *segments, int nsegments,
+									 uint64 wanted, uint64 *point, int32 *blocker);
+
 /* A point that is not older than the last released one. */
 typedef struct KnownPoint
 {
@@ -257,5 +282,37 @@ extern const KnownPoint *decide_newest(const KnownPoint *points, int npoints,
 /* Are all of a point's segments promoted at it, but for the coordinator? */
 extern bool decide_others_promoted(const PointNeeds *point, const SegmentKnown *known,
 								   int nknown, int32 coordinator);
+
+/* How the last transaction of a gid has ended on a segment, as far as it knows. */
+typedef enum GidOutcome
+{
+	GID_NO_OUTCOME,
+	GID_COMMITTED,
+	GID_ROLLED_BACK
+} GidOutcome;
+
+/* What one segment knows of a gid. */
+typedef struct GidKnown
+{
+	bool		prepared;		/* there is such a prepared transaction now */
+	int64		prepared_at;	/* microseconds, by that segment's clock */
+	GidOutcome	outcome;
+	int64		ended_at;
+	uint32		outcomes;		/* how many ended that it knows of */
+} GidKnown;
+
+typedef enum DoubtVerdict
+{
+	DOUBT_UNKNOWN,				/* no other segment knows */
+	DOUBT_COMMIT,
+	DOUBT_ROLLBACK,
+	DOUBT_CONTRADICTION			/* committed on one, rolled back on another */
+} DoubtVerdict;
+
+/*
+ * What has to become of the prepared transaction on segment self, by what
+ * all segments know of its gid.  counts[i] tells if i's outcome is about it.
+ */
+extern DoubtVerdict decide_in_doubt(const GidKnown *known, int nknown, int self, bool *counts);
 
 #endif							/* MULTISITE_DECIDE_H */

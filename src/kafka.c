@@ -32,6 +32,11 @@
 #include "kafka.h"
 #include "settings.h"
 
+/* before 1.6.1 the error came as what it was */
+#if RD_KAFKA_VERSION < 0x010601ff
+#define RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET RD_KAFKA_RESP_ERR__NO_OFFSET
+#endif
+
 #define TROUBLE_SIZE		256
 #define CALL_TIMEOUT_MS		1000	/* between two looks at interrupts */
 #define ANSWER_TIMEOUT_MS	15000	/* then a broker is called away */
@@ -634,7 +639,7 @@ wait_for_queue(KafkaHandle *kafka, TimestampTz until)
 	(void) WaitLatchOrSocket(MyLatch,
 							 WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 							 kafka->wake[0], Min(ms, CALL_TIMEOUT_MS),
-							 WAIT_EVENT_MULTISITE);
+							 wait_event_compat(WAIT_FOR_KAFKA));
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }
@@ -847,6 +852,37 @@ create_topic(KafkaHandle *kafka, const char *topic, TopicUse use)
 			no_answer(kafka, "A topic that was just created did not appear");
 		wait_for_queue(kafka, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 50));
 	}
+}
+
+bool
+kafka_delete_before(KafkaHandle *kafka, const char *topic, int64 offset,
+					char *problem, size_t size)
+{
+	rd_kafka_topic_partition_list_t *offsets = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_DeleteRecords_t *records;
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka->rk);
+	rd_kafka_event_t *event;
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+
+	rd_kafka_topic_partition_list_add(offsets, topic, 0)->offset = offset;
+	records = rd_kafka_DeleteRecords_new(offsets);
+	rd_kafka_topic_partition_list_destroy(offsets);
+	rd_kafka_DeleteRecords(kafka->rk, &records, 1, NULL, queue);
+	event = admin_answer(queue);
+	if (event != NULL)
+	{
+		const rd_kafka_DeleteRecords_result_t *result = rd_kafka_event_DeleteRecords_result(event);
+
+		err = rd_kafka_event_error(event);
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR && result != NULL)
+			err = rd_kafka_DeleteRecords_result_offsets(result)->elems[0].err;
+		rd_kafka_event_destroy(event);
+	}
+	rd_kafka_DeleteRecords_destroy(records);
+	rd_kafka_queue_destroy(queue);
+	CHECK_FOR_INTERRUPTS();
+	strlcpy(problem, rd_kafka_err2str(err), size);
+	return err == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
 /* Copies a topic's setting into value; empty when Kafka would not say. */

@@ -98,6 +98,13 @@ extern bool kafka_topic_exists(KafkaHandle *kafka, const char *topic);
 extern int	kafka_list_topics(KafkaHandle *kafka, const char *prefix, const char *suffix,
 							  char ***names);
 
+/*
+ * Deletes the messages before an offset.  False, with Kafka's reason in
+ * problem, if that did not work.
+ */
+extern bool kafka_delete_before(KafkaHandle *kafka, const char *topic, int64 offset,
+								char *problem, size_t size);
+
 /* The first offset there is, and the one that the next message will get. */
 extern void kafka_watermarks(KafkaHandle *kafka, const char *topic, int64 *low, int64 *high);
 

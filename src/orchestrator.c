@@ -91,15 +91,15 @@ read_last_decision(void)
 	overtaken = false;
 	kafka_watermarks(consumer, release_topic, &low, &high);
 	last_offset = high - 1;
-	if (low == high)
-		return;
 
-	/* the receiver's state file tells decisions about us from older ones */
+	/* its state file tells decisions about us from older ones, and promotions */
 	while (pg_atomic_read_u64(&multisite_shared->release_base) == 0)
 	{
 		worker_set_state(WORKER_STARTING, "waits for this server's receiver to begin");
 		worker_wait(0, NULL, TOPIC_CHECK_MS);
 	}
+	if (low == high)
+		return;
 	for (int64 offset = Max(low, high - DECISION_WINDOW); offset < high; offset++)
 	{
 		WireRelease release;
@@ -233,7 +233,7 @@ release_point(const KnownPoint *point)
 	forget_points();
 }
 
-static void
+static void pg_attribute_printf(1, 2)
 set_reason(const char *fmt,...)
 {
 	va_list		args;
@@ -393,7 +393,7 @@ take_messages(void)
  */
 
 static const KnownPoint *
-choose_promotion_point(const Request *request)
+choose_point(const Request *request)
 {
 	const KnownPoint *point;
 	int32		blocker = 0;
@@ -420,7 +420,9 @@ choose_promotion_point(const Request *request)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("consistency point \"%s\" is passed", request->name),
-					 errdetail("A later one is released already: \"%s\".", decision.name)));
+					 errdetail("A later one is released already: \"%s\".", decision.name),
+					 request->action == ACTION_HOLD_AT ?
+					 errhint("Call multisite_pause() before you make the point, or multisite_verify() with its name.") : 0));
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("consistency point \"%s\" does not exist", request->name),
@@ -465,7 +467,7 @@ decide_promotion(const Request *request)
 		decide(decision);		/* again, for a segment that was made anew */
 		return;
 	}
-	point = choose_promotion_point(request);
+	point = choose_point(request);
 	next.released_point = next.promote_point = point->needs.id;
 	next.points_offset = point->offset;
 	next.paused = false;
@@ -478,11 +480,38 @@ decide_promotion(const Request *request)
 					multisite_site_name, point->name)));
 }
 
+/*
+ * For a session that verifies a point (verify.c), and holds us there.  A pause
+ * ends with it: the source's digests come with a later point.
+ */
+static void
+hold_at(const Request *request)
+{
+	const KnownPoint *point;
+
+	if (decision.promote_point != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a promotion to consistency point \"%s\" is under way", decision.name)));
+	point = choose_point(request);
+	if (decision.paused)
+	{
+		WireRelease next = decision;
+
+		next.paused = false;
+		decide(next);
+	}
+	if (point->needs.id != decision.released_point)
+		release_point(point);
+}
+
 static void
 serve_request(const Request *request, char *name)
 {
 	if (request->action == ACTION_PROMOTE)
 		decide_promotion(request);
+	else if (request->action == ACTION_HOLD_AT)
+		hold_at(request);
 	else
 	{
 		WireRelease next = decision;
@@ -521,6 +550,56 @@ drive_promotion(void)
 		decide(next);
 	}
 	worker_set_state(WORKER_PROMOTING, "waits for the coordinator to be promoted at \"%s\"", decision.name);
+}
+
+/* ------------------------------------------------------------------------
+ * Sessions that hold the site where it is
+ * ------------------------------------------------------------------------
+ */
+
+void
+orchestrator_hold(void)
+{
+	pid_t		other;
+
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	other = multisite_shared->holder;
+	if (other == 0)
+		multisite_shared->holder = MyProcPid;
+	LWLockRelease(multisite_shared->lock);
+	if (other != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("another session verifies a consistency point, or promotes the site"),
+				 errdetail("Its process is %d.", (int) other)));
+}
+
+void
+orchestrator_let_go(int code, Datum arg)
+{
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	if (multisite_shared->holder == MyProcPid)
+	{
+		multisite_shared->holder = 0;
+		if (multisite_shared->workers[WORKER_ORCHESTRATOR].latch)
+			SetLatch(multisite_shared->workers[WORKER_ORCHESTRATOR].latch);
+	}
+	LWLockRelease(multisite_shared->lock);
+}
+
+/* Why nothing may be released, besides a pause; NULL if nothing is in the way */
+static const char *
+held_by(void)
+{
+	const char *reason = NULL;
+
+	LWLockAcquire(multisite_shared->lock, LW_SHARED);
+	if (multisite_shared->offline)
+		reason = "the site is promoted without Kafka";
+	else if (multisite_shared->holder != 0)
+		reason = "a session verifies a consistency point";
+	LWLockRelease(multisite_shared->lock);
+	return reason;
 }
 
 /* ------------------------------------------------------------------------
@@ -585,6 +664,9 @@ open_topics(void)
 	kafka_watermarks(consumer, points_topic, &low, &high);
 	offsets[FROM_POINTS] = decision.released_point ?
 		Max(low, (int64) decision.points_offset) : low;
+	/* Kafka has lost some; those that we know are taken once, by their ids */
+	if (offsets[FROM_POINTS] > high)
+		offsets[FROM_POINTS] = low;
 	names[FROM_STATUS] = status_topic;
 	kafka_watermarks(consumer, status_topic, &offsets[FROM_STATUS], &high);
 	names[FROM_RELEASE] = release_topic;
@@ -633,9 +715,11 @@ orchestrator_attempt(void)
 		else
 		{
 			point = newest_releasable();
-			if (point != NULL && !decision.paused)
+			if (point != NULL && !decision.paused && held_by() == NULL)
 				release_point(point);
-			if (decision.paused)
+			if (held_by())
+				worker_set_state(WORKER_PAUSED, "%s", held_by());
+			else if (decision.paused)
 				worker_set_state(WORKER_PAUSED, "releases nothing until multisite_resume()");
 			else if (kafka_trouble(consumer))
 				worker_set_state(WORKER_CONNECTING, "Kafka cannot be reached: %s", kafka_trouble(consumer));

@@ -152,27 +152,6 @@ step_deadline(void)
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), multisite_barrier_timeout + INT64CONST(1000));
 }
 
-/*
- * A connection string may lead anywhere: to the other site's segment after a
- * promotion, say.  A point must only ever be written on our own.
- */
-static void
-check_peer(Peer *peer)
-{
-	const char *cluster = PQgetvalue(peer->result, 0, 0);
-	const char *site = PQgetvalue(peer->result, 0, 1);
-	const char *segment = PQgetvalue(peer->result, 0, 2);
-	bool		recovering = PQgetvalue(peer->result, 0, 3)[0] == 't';
-
-	if (strcmp(cluster, multisite_cluster_name) == 0 &&
-		strcmp(site, multisite_site_name) == 0 &&
-		atoi(segment) == peer->segment && !recovering)
-		return;
-	peer_set_error(peer, psprintf("The address registered for it leads to %ssegment %s of site \"%s\" of cluster \"%s\"",
-								  recovering ? "the standby of " : "", segment, site, cluster));
-	peer_close(peer);
-}
-
 static void
 connect_segments(void)
 {
@@ -192,11 +171,9 @@ connect_segments(void)
 	require_all("be reached");
 	for (int i = 0; i < npeers; i++)
 	{
-		if (!is_new[i])
-			continue;
-		peers_send(&peers[i], 1, "SELECT * FROM multisite.identity()", 0, NULL);
-		if (peers_collect(&peers[i], 1, deadline))
-			check_peer(&peers[i]);
+		/* a point must only ever be written on our own segments */
+		if (is_new[i])
+			segments_check_identity(&peers[i], 1, false, deadline);
 	}
 	require_all("be used");
 	pfree(is_new);
@@ -241,6 +218,30 @@ points_check_name(const char *name)
 				(errcode(ERRCODE_RESERVED_NAME),
 				 errmsg("the name of a consistency point must not begin with \"%s\"", RESERVED_PREFIX),
 				 errdetail("Such names are made by multisite_repl itself.")));
+}
+
+void
+points_require_source(const char *name)
+{
+	require_preload();
+	if (name)
+		points_check_name(name);
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("consistency points cannot be created on a standby"),
+				 errhint("Connect to the coordinator of the source site.")));
+	if (!AM_COORDINATOR())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this server is segment %d, not the coordinator", multisite_segment_id),
+				 errhint("Connect to the coordinator of the source site.")));
+}
+
+long
+points_create_timeout(void)
+{
+	return 60000 + 4L * multisite_barrier_timeout;
 }
 
 /*
@@ -314,10 +315,11 @@ lower_everywhere(void)
 
 /*
  * The three steps.  Fills in the entries, the coordinator's first: its id is
- * the smallest.
+ * the smallest.  For a verified point the session that asked for it takes its
+ * snapshots while the barriers are up.
  */
 static void
-raise_write_lower(WireManifest *manifest, WireManifestEntry *entries)
+raise_write_lower(WireManifest *manifest, WireManifestEntry *entries, bool verified)
 {
 	char		timeout[16];
 	const char *raise_params[1] = {timeout};
@@ -338,6 +340,11 @@ raise_write_lower(WireManifest *manifest, WireManifestEntry *entries)
 		barrier_raise(multisite_barrier_timeout);
 		(void) peers_collect(peers, npeers, step_deadline());
 		require_all("raise its commit barrier");
+		if (verified && !request_meet(WORKER_POINTS, TimestampTzPlusMilliseconds(raised_at, multisite_barrier_timeout)))
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("the snapshots of a verified consistency point were not taken in time"),
+					 errhint("multisite.barrier_timeout may be too short.")));
 
 		/* write */
 		first_at = GetCurrentTimestamp();
@@ -451,7 +458,7 @@ count_commits(void)
 
 /* Makes a point on the segments that are connected. */
 static void
-make_point(const char *name, uint64 commits)
+make_point(const char *name, uint64 commits, bool verified)
 {
 	WireManifest manifest;
 	WireManifestEntry *entries = palloc(sizeof(WireManifestEntry) * (npeers + 1));
@@ -461,7 +468,7 @@ make_point(const char *name, uint64 commits)
 	memset(&manifest, 0, sizeof(manifest));
 	manifest.id = last_id + 1;
 	strlcpy(manifest.name, name, WIRE_NAME_SIZE);
-	raise_write_lower(&manifest, entries);
+	raise_write_lower(&manifest, entries, verified);
 
 	memset(&point, 0, sizeof(point));
 	point.id = last_id = manifest.id;
@@ -640,7 +647,7 @@ serve_request(const Request *request, char *name)
 	}
 	else
 		make_name(name, last_id + 1);
-	make_point(name, count_commits());
+	make_point(name, count_commits(), request->action == ACTION_CREATE_VERIFIED_POINT);
 	kafka_flush(producer, PUBLISH_TIMEOUT_MS);
 	check_overtaken();
 }
@@ -657,7 +664,7 @@ automatic_point(void)
 	if (commits == last_commits)
 		return;
 	make_name(name, last_id + 1);
-	make_point(name, commits);
+	make_point(name, commits, false);
 }
 
 static AttemptEnd

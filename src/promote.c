@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "offline.h"
 #include "settings.h"
 #include "shared_state.h"
 #include "status.h"
@@ -27,7 +28,7 @@ PG_FUNCTION_INFO_V1(multisite_resume);
 
 #define REQUEST_TIMEOUT_MS 60000
 
-static void
+void
 require_remote_coordinator(void)
 {
 	require_preload();
@@ -90,7 +91,7 @@ tell_progress(Progress *progress)
 }
 
 /*
- * multisite_promote(point text, timeout interval) returns text
+ * multisite_promote(point text, timeout interval, offline boolean) returns text
  *
  * Promotes the site at a consistency point, the newest releasable one if none
  * is named; returns its name once every segment accepts writes.
@@ -122,6 +123,9 @@ multisite_promote(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("consistency point \"%s\" does not exist", point)));
 
+	if (!PG_ARGISNULL(2) && PG_GETARG_BOOL(2))
+		PG_RETURN_TEXT_P(cstring_to_text(offline_promote(point, until)));
+
 	request_call(WORKER_ORCHESTRATOR, ACTION_PROMOTE, point, Min(timeout, REQUEST_TIMEOUT_MS),
 				 NULL, NULL, name);
 	ereport(NOTICE, (errmsg("promotion at consistency point \"%s\" is decided", name)));
@@ -143,7 +147,8 @@ multisite_promote(PG_FUNCTION_ARGS)
 					 errdetail("%s.", multisite_shared->workers[WORKER_ORCHESTRATOR].reason),
 					 errhint("It goes on by itself. Call multisite_promote() again to watch it, and see multisite_segments.")));
 		}
-		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left, WAIT_EVENT_MULTISITE);
+		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left,
+										   wait_event_compat(WAIT_FOR_PROMOTION));
 	}
 	ConditionVariableCancelSleep();
 	PG_RETURN_TEXT_P(cstring_to_text(name));

@@ -25,6 +25,8 @@
  */
 #include "postgres.h"
 
+#include <unistd.h>
+
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "lib/stringinfo.h"
@@ -32,6 +34,7 @@
 #include "miscadmin.h"
 #include "port/pg_bswap.h"
 #include "replication/slot.h"
+#include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "storage/fd.h"
 #include "utils/memutils.h"
@@ -44,6 +47,7 @@
 #include "identity.h"
 #include "kafka.h"
 #include "messages.h"
+#include "prune.h"
 #include "publisher.h"
 #include "settings.h"
 #include "worker.h"
@@ -51,6 +55,9 @@
 #define CONNECT_TIMEOUT_MS	10000
 #define STATUS_INTERVAL_MS	10000
 #define REMOTE_LIST_MS		5000
+#define PRUNE_MS			10000
+#define PRUNE_STEP			(16 * 1024 * 1024)	/* WAL between two places to cut */
+#define GATHER_MS			10
 #define MAX_REMOTES			16
 
 /* Header of a walsender's 'w' message: type, start, end, time. */
@@ -77,6 +84,9 @@ static TimeLineID timeline;		/* that is being published */
 static uint32 epoch;
 static XLogRecPtr sent_lsn;
 static XLogRecPtr acked_lsn;
+static PruneMarks marks;		/* of the pipe, to delete what is not needed */
+static TimestampTz pruned_at;
+static bool prune_fails;
 static int64 last_offset;		/* of the pipe's last message, as far as we know */
 static int64 foreign_from;		/* messages of somebody else: from this offset, */
 static int64 foreign_to;		/* up to before this one; 0 if there are none */
@@ -244,6 +254,7 @@ read_pipe_end(TimeLineID server_timeline, WireHeader *end)
 	bool		take_over = access(TAKE_OVER_FILE, F_OK) == 0;
 
 	epoch = 0;
+	prune_forget(&marks, PRUNE_STEP);
 
 	worker_set_state(WORKER_POSITIONING, "reads the end of topic %s", pipe_topic);
 	open_finder();
@@ -415,7 +426,7 @@ acquire_slot(bool pipe_is_empty)
 	char		name[NAMEDATALEN];
 
 	slot_name(name);
-	if (SearchNamedReplicationSlot(name, true) == NULL)
+	if (!slot_exists_compat(name))
 	{
 		server_exec(psprintf("CREATE_REPLICATION_SLOT \"%s\" PHYSICAL RESERVE_WAL", name),
 					"create the replication slot");
@@ -567,6 +578,7 @@ pipe_delivered(void *arg, uint64 tag, int64 offset)
 		foreign_to = offset;
 	}
 	last_offset = offset;
+	prune_note(&marks, tag, offset);
 }
 
 static void
@@ -645,6 +657,39 @@ least_remote(bool applied)
 			least = lsn;
 	}
 	return Min(least, acked_lsn);
+}
+
+/*
+ * Deletes what all remote sites have applied.  A site counts from its first
+ * status message until its status topic is deleted, however long it is away.
+ */
+static void
+prune(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int64		before;
+	char		problem[128];
+
+	if (!multisite_prune || !TimestampDifferenceExceeds(pruned_at, now, PRUNE_MS))
+		return;
+	pruned_at = now;
+	before = prune_before(&marks, least_remote(true), (uint64) multisite_prune_margin * 1024 * 1024);
+	if (before < 0)
+		return;
+	if (kafka_delete_before(producer, pipe_topic, before, problem, sizeof(problem)))
+	{
+		if (prune_fails)
+			ereport(LOG, (errmsg("topic \"%s\" is pruned again", pipe_topic)));
+		prune_fails = false;
+		return;
+	}
+	/* what stays now goes with the next mark */
+	if (!prune_fails)
+		ereport(LOG,
+				(errmsg("could not delete old messages of topic \"%s\"", pipe_topic),
+				 errdetail("Kafka said: %s.", problem),
+				 errhint("The Kafka user needs the right to delete records; or set multisite.prune = off.")));
+	prune_fails = true;
 }
 
 /*
@@ -862,22 +907,52 @@ show_state(bool blocked)
 		worker_set_state(WORKER_WAITING, "all WAL is published; waits for more");
 }
 
+/*
+ * A busy server flushes hundreds of times a second, and each time the
+ * walsender has a few bytes for us.  While no commit waits for Kafka they are
+ * taken together, after a pause from when some were taken last: that saves
+ * most of the requests, acknowledgements and wake-ups, here, in Kafka and at
+ * the remote sites, which sync what they have after each.  Returns how long
+ * to wait.  A server that is ahead of us, or was idle, is read at once.
+ */
+static long
+gather_time(TimestampTz taken_at)
+{
+	bool		awaited = SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+
+	if (awaited || sent_lsn < worker_slot()->target_lsn)
+		return 0;
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+										   TimestampTzPlusMilliseconds(taken_at, GATHER_MS));
+}
+
 static AttemptEnd
 stream(void)
 {
 	TimestampTz rate_at = GetCurrentTimestamp();
 	uint64		rate_bytes = worker_slot()->bytes;
+	TimestampTz taken_at = 0;
 
 	for (;;)
 	{
-		bool		blocked;
+		bool		blocked = held != NULL;
+		XLogRecPtr	before = sent_lsn;
+		long		gather = gather_time(taken_at);
 		pgsocket	sockets[3];
 		int			nsockets = 0;
 
-		if (!take_from_server(&blocked))
+		if (gather == 0)
 		{
-			follow_timeline();
-			continue;
+			if (!take_from_server(&blocked))
+			{
+				follow_timeline();
+				continue;
+			}
+			if (sent_lsn != before)
+			{
+				taken_at = GetCurrentTimestamp();
+				gather = gather_time(taken_at);
+			}
 		}
 		kafka_serve(producer);
 		if (foreign_to != 0)
@@ -887,6 +962,7 @@ stream(void)
 		if (TimestampDifferenceExceeds(remotes_listed_at, GetCurrentTimestamp(), REMOTE_LIST_MS))
 			list_remotes();
 		take_remote_status();
+		prune();
 		advance_slot(acked_lsn);
 		send_feedback(false);
 		update_figures(&rate_at, &rate_bytes);
@@ -896,9 +972,9 @@ stream(void)
 
 		sockets[nsockets++] = kafka_socket(producer);
 		sockets[nsockets++] = kafka_socket(status_consumer);
-		if (!blocked)
+		if (!blocked && gather == 0)
 			sockets[nsockets++] = PQsocket(server.conn);
-		worker_wait(nsockets, sockets, status_interval());
+		worker_wait(nsockets, sockets, gather > 0 ? gather : status_interval());
 
 		if (worker_reloaded() &&
 			(!multisite_publish || strcmp(fingerprint, kafka_settings_fingerprint()) != 0))

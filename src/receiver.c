@@ -43,10 +43,11 @@
 #include "receiver.h"
 #include "settings.h"
 #include "staging.h"
+#include "twophase.h"
 #include "walcheck.h"
 #include "worker.h"
 
-#define SYNC_BYTES			(16 * 1024 * 1024)	/* at most this between syncs */
+#define SYNC_BYTES			(64 * 1024 * 1024)	/* at most this between syncs */
 #define APPLY_CHECK_MS		20	/* recovery tells nobody how far it is */
 #define RECOVERY_CHECK_MS	100
 #define HEARTBEAT_MS		10000
@@ -90,6 +91,8 @@ static WireRelease decision;	/* the newest one read */
 static bool state_dirty;		/* an offset moved */
 static TimestampTz pipe_stopped_at;	/* the pipe cannot be followed; else 0 */
 static bool pipe_works;			/* this attempt has taken something from it */
+static bool pipe_searched;		/* this attempt has looked for its place */
+static int64 pipe_expected;		/* take nothing before this offset; -1: take all */
 static WireStatus reported;
 static TimestampTz reported_at;
 
@@ -270,13 +273,39 @@ find_base(StagingState *initial)
 	worker_set_state(WORKER_STARTING, "looks for the end of the base backup's WAL");
 	local.history = readTimeLineHistory(findNewestTimeLine(tli));
 	local.timeline = tli;
-	scan = walcheck_begin(start, local_read, NULL, &local);
+	scan = walcheck_begin(start, local_read, NULL, NULL, &local);
 	initial->base_lsn = walcheck_advance(scan, PG_UINT64_MAX, &problem);
 	walcheck_end(scan);
 	if (local.fd >= 0)
 		close(local.fd);
 	initial->base_timeline = initial->base_lsn == start ? tli : local.timeline;
 	clear_tail(initial->base_timeline, initial->base_lsn);
+}
+
+/*
+ * Begins the log of prepared transactions with what the base backup has of
+ * them: the state files of those that are older than recovery's redo point,
+ * and the WAL from there on, as far as it is there.
+ */
+static void
+find_prepared(XLogRecPtr upto)
+{
+	LocalWal	local = {.fd = -1};
+	XLogRecPtr	redo;
+	TimeLineID	tli;
+	WalCheck   *scan;
+	char	   *problem;
+
+	GetOldestRestartPoint(&redo, &tli);
+	(void) replay_position_compat(&tli);
+	local.history = readTimeLineHistory(findNewestTimeLine(tli));
+	twophase_create();
+	scan = walcheck_begin(redo, local_read, NULL, twophase_see, &local);
+	(void) walcheck_advance(scan, upto, &problem);
+	walcheck_end(scan);
+	if (local.fd >= 0)
+		close(local.fd);
+	twophase_sync(upto);
 }
 
 static int64
@@ -318,23 +347,56 @@ read_pipe(void *arg, int64 offset)
 	return header;
 }
 
-/* Begins, or begins again, to read the pipe for what follows the base. */
-static void
-find_pipe_offset(StagingState *initial)
+/*
+ * Where to read on for what follows an LSN.  *epoch gets the claim that holds
+ * there.
+ */
+static int64
+find_pipe_offset(TimeLineID timeline, XLogRecPtr lsn, uint32 *epoch)
 {
 	int64		low,
 				high;
+	int64		offset;
 
 	worker_set_state(WORKER_POSITIONING, "looks for %X/%X in topic %s",
-					 LSN_FORMAT_ARGS(initial->base_lsn), topics[FROM_PIPE]);
+					 LSN_FORMAT_ARGS(lsn), topics[FROM_PIPE]);
 	kafka_watermarks(consumer, topics[FROM_PIPE], &low, &high);
-	initial->pipe_offset = decide_find_start(low, high, PIPE_WINDOW, read_pipe, NULL,
-											 initial->system_id, initial->base_timeline,
-											 initial->base_lsn, &initial->epoch);
-	initial->next_timeline = 0;
-	initial->switch_lsn = 0;
+	offset = decide_find_start(low, high, PIPE_WINDOW, read_pipe, NULL,
+							   GetSystemIdentifier(), timeline, lsn, epoch);
 	kafka_close(finder);
 	finder = NULL;
+	return offset;
+}
+
+/*
+ * Has the pipe a message of the newest claim that we have seen?  A topic that
+ * was deleted and made anew counts its claims from the beginning, and all of
+ * its messages would pass for those of a publisher that has lost its claim.
+ */
+static bool
+pipe_has_our_claim(int64 low, int64 high)
+{
+	bool		found = false;
+	int64		last = high - 1;
+
+	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
+	/* the last message tells, unless it is such a publisher's */
+	for (int64 at = last; low < high && !found; at = low + (high - low) / 2)
+	{
+		KafkaMessage message;
+		WireHeader	header;
+
+		kafka_read_at(finder, topics[FROM_PIPE], at, &message);
+		message_check(message_decode(&message, &header), topics[FROM_PIPE], &message);
+		found = header.epoch >= staging->epoch;
+		if (at == last)
+			high = last;
+		else
+			low = at + 1;
+	}
+	kafka_close(finder);
+	finder = NULL;
+	return found;
 }
 
 static void
@@ -352,7 +414,7 @@ create_staging(void)
 	find_base(&initial);
 	initial.timeline = initial.released_timeline = initial.base_timeline;
 	initial.staged_lsn = initial.released_lsn = initial.base_lsn;
-	find_pipe_offset(&initial);
+	initial.pipe_offset = find_pipe_offset(initial.base_timeline, initial.base_lsn, &initial.epoch);
 	kafka_watermarks(consumer, topics[FROM_POINTS], &initial.points_offset, &high);
 
 	/*
@@ -361,6 +423,7 @@ create_staging(void)
 	 */
 	kafka_watermarks(consumer, topics[FROM_RELEASE], &initial.release_offset, &high);
 	initial.release_offset = initial.release_base = high;
+	find_prepared(initial.base_lsn);
 	staging_create(&initial);
 	ereport(LOG,
 			(errmsg("multisite receiver begins at %X/%X on timeline %u",
@@ -544,8 +607,37 @@ take_history(const WireHeader *header, const char *body, size_t len)
 }
 
 static void begin_check(void);
+static void read_topics(int ntopics);
 
-static void
+/*
+ * Offsets are where we left off only as long as Kafka keeps what it has
+ * acknowledged.  If it does not, the publisher fills the pipe again, and the
+ * same WAL has other offsets.  So a gap, or the pipe's end before our offset,
+ * is believed only when the place is not found by LSN either; we look once in
+ * an attempt.
+ */
+static bool
+find_place_again(void)
+{
+	int64		offset;
+	uint32		epoch;
+
+	if (pipe_searched)
+		return false;
+	pipe_searched = true;
+	offset = find_pipe_offset(staging->timeline, staging->staged_lsn, &epoch);
+	ereport(LOG,
+			(errmsg("multisite receiver found its place in topic \"%s\" anew", topics[FROM_PIPE]),
+			 errdetail("It was at offset %lld, and goes on at offset %lld for %X/%X.",
+					   (long long) staging->pipe_offset, (long long) offset,
+					   LSN_FORMAT_ARGS(staging->staged_lsn))));
+	staging->pipe_offset = pipe_expected = offset;
+	read_topics(NUM_TOPICS);
+	return true;
+}
+
+/* Returns false if the pipe is to be read from another place. */
+static bool
 take_wal(const WireHeader *header, const char *body, int64 offset)
 {
 	PipePosition position = pipe_position();
@@ -569,10 +661,15 @@ take_wal(const WireHeader *header, const char *body, int64 offset)
 		case PIPE_DUPLICATE:
 			compare_staged(header, body, header->length);
 			break;
+		case PIPE_GAP:
+			if (find_place_again())
+				return false;
+			/* FALLTHROUGH */
 		default:
 			refuse_pipe(verdict, header, offset);
 			break;
 	}
+	return true;
 }
 
 static void
@@ -588,8 +685,9 @@ take_from_pipe(const WireHeader *header, const KafkaMessage *message)
 			staging->epoch = header->epoch;
 		if (header->kind == WIRE_HISTORY)
 			take_history(header, message->body, message->body_len);
-		else if (header->kind == WIRE_WAL)
-			take_wal(header, message->body, message->offset);
+		else if (header->kind == WIRE_WAL &&
+				 !take_wal(header, message->body, message->offset))
+			return;
 	}
 	staging->pipe_offset = message->offset + 1;
 }
@@ -609,6 +707,20 @@ read_topics(int ntopics)
 	kafka_assign(consumer, ntopics, names, offsets);
 }
 
+/* Shows the error at hand, and leaves the pipe alone. */
+static void
+stop_pipe(void)
+{
+	ErrorData  *edata = CopyErrorData();
+
+	FlushErrorState();
+	worker_report_error(edata);
+	FreeErrorData(edata);
+	kafka_close(finder);
+	finder = NULL;
+	pipe_stopped_at = GetCurrentTimestamp();
+}
+
 /*
  * A pipe that cannot be followed must not keep this segment from what it can
  * do with what it has: release staged points, and be promoted.  So its error
@@ -622,6 +734,10 @@ try_pipe(const WireHeader *header, WireError error, const KafkaMessage *message)
 
 	if (pipe_stopped_at != 0)
 		return;
+	/* some of an earlier assignment may still be in the queue */
+	if (pipe_expected >= 0 && message->offset != pipe_expected)
+		return;
+	pipe_expected = -1;
 	PG_TRY();
 	{
 		message_check(error, topics[FROM_PIPE], message);
@@ -632,14 +748,8 @@ try_pipe(const WireHeader *header, WireError error, const KafkaMessage *message)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *edata;
-
 		MemoryContextSwitchTo(context);
-		edata = CopyErrorData();
-		FlushErrorState();
-		worker_report_error(edata);
-		FreeErrorData(edata);
-		pipe_stopped_at = GetCurrentTimestamp();
+		stop_pipe();
 		read_topics(FROM_PIPE);
 	}
 	PG_END_TRY();
@@ -759,7 +869,8 @@ begin_check(void)
 	nseen = 0;
 	valid_end = staging->released_lsn;
 	staged_point = staging->released_point;
-	check = walcheck_begin(valid_end, staging_read, note_restore_point, NULL);
+	twophase_begin(valid_end);
+	check = walcheck_begin(valid_end, staging_read, note_restore_point, twophase_see, NULL);
 }
 
 static const SeenPoint *
@@ -873,6 +984,7 @@ release_decided(void)
 	check_standby_settings();
 	if (!history_by_id(target, &point) || point.passed)
 		return;
+	twophase_sync(staging->released_lsn);
 	pg_atomic_write_u64(&multisite_shared->released_before, staging->released_lsn);
 	pg_atomic_write_u64(&multisite_shared->released_lsn, point.lsn);
 	staging_release(target, point.lsn);
@@ -1055,7 +1167,21 @@ forget_later_points(void)
 	pfree(points);
 }
 
-/* This server accepts writes: tells so, and puts away what it was. */
+/* Where this server was promoted, for multisite_in_doubt. */
+static void
+note_promotion(void)
+{
+	PointRecord point;
+
+	if (history_by_id(staging->promote_point, &point))
+		twophase_promoted(staging->released_lsn, point.name, point.nsegments);
+}
+
+/*
+ * This server accepts writes: tells so, and puts away what it was.  The others
+ * wait to hear it, so it is done only when Kafka has the message; until then
+ * the next attempt, or the next start, does all of this again.
+ */
 static void
 finish_promotion(void)
 {
@@ -1063,20 +1189,20 @@ finish_promotion(void)
 	applied_point = staging->released_point;
 	staged_point = staging->released_point;
 	if (staging->promote_point == 0)
-	{
-		/* by hand; the next attempt knows that there is something to finish */
 		staging->promote_point = staging->released_point;
-		staging_save();
-	}
-	staging->promoted = true;
-	show_promoted();
-	report(WIRE_SEGMENT_PROMOTED);
-	kafka_flush(producer, 30000);
-
-	/* not before it is told: the coordinator waits for that */
+	note_promotion();
 	staging_save();
 	staging_discard();
 	forget_later_points();
+	show_promoted();
+	staging->promoted = true;
+	if (!staging->offline)
+	{
+		report(WIRE_SEGMENT_PROMOTED);
+		kafka_flush(producer, 30000);
+	}
+	staging_save();
+	worker_is_well();
 	ereport(LOG,
 			(errmsg("multisite receiver ends: this segment was promoted at %X/%X",
 					LSN_FORMAT_ARGS(staging->released_lsn))));
@@ -1160,10 +1286,97 @@ wait_for_topic(const char *topic, const char *who)
 }
 
 static void
+refuse_offset(int topic, int64 offset, int64 low, int64 high)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_EXCEPTION),
+			 errmsg("topic \"%s\" does not have what this server has to read next", topics[topic]),
+			 errdetail("It needs offset %lld, but the topic holds %lld to %lld.",
+					   (long long) offset, (long long) low, (long long) high),
+			 errhint("Kafka deleted messages that were not read yet: check the topic's retention, and take a new base backup for this segment.")));
+}
+
+static void
+open_points(void)
+{
+	int64		low,
+				high;
+
+	kafka_watermarks(consumer, topics[FROM_POINTS], &low, &high);
+	if (staging->points_offset < low)
+		refuse_offset(FROM_POINTS, staging->points_offset, low, high);
+	/* Kafka has lost some; those that we know are taken once, by their ids */
+	if (staging->points_offset > high)
+		staging->points_offset = low;
+}
+
+static void
+open_decisions(void)
+{
+	int64		low,
+				high;
+
+	/* what matters of old decisions is in the newest one */
+	kafka_watermarks(consumer, topics[FROM_RELEASE], &low, &high);
+	if (staging->release_offset < low)
+		staging->release_offset = low;
+	/* Kafka has lost some: the newest one that is left, if it is about us */
+	if (staging->release_offset > high)
+		staging->release_offset = high - 1 >= Max(low, staging->release_base) ? high - 1 : high;
+}
+
+/* As try_pipe(): whatever is wrong with the pipe must not stop the rest. */
+static void
+open_pipe(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		int64		low,
+					high;
+
+		if (!kafka_topic_exists(consumer, topics[FROM_PIPE]))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("topic \"%s\" does not exist", topics[FROM_PIPE]),
+					 errdetail("It was there before."),
+					 errhint("If the source segment's publisher makes it anew, take a new base backup for this segment.")));
+		if (staging->timeline == staging->base_timeline &&
+			staging->staged_lsn == staging->base_lsn)
+		{
+			/*
+			 * A base backup of a new primary may be older than that one's
+			 * claim, with WAL that it does not come from in between.
+			 */
+			staging->pipe_offset = find_pipe_offset(staging->base_timeline,
+													staging->base_lsn, &staging->epoch);
+			staging->next_timeline = 0;
+			staging->switch_lsn = 0;
+		}
+		kafka_watermarks(consumer, topics[FROM_PIPE], &low, &high);
+		if (staging->epoch > 0 && low < high && !pipe_has_our_claim(low, high))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("topic \"%s\" was made anew", topics[FROM_PIPE]),
+					 errdetail("It has no message of claim number %u, which was seen before.", staging->epoch),
+					 errhint("Take a new base backup for this segment.")));
+		if (staging->pipe_offset < low)
+			refuse_offset(FROM_PIPE, staging->pipe_offset, low, high);
+		if (staging->pipe_offset > high)
+			(void) find_place_again();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		stop_pipe();
+	}
+	PG_END_TRY();
+}
+
+static void
 open_topics(void)
 {
-	int64		offsets[NUM_TOPICS];
-
 	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
 	topics[FROM_PIPE] = topic_wal(multisite_source_site, multisite_segment_id);
 	topics[FROM_POINTS] = topic_points(multisite_source_site);
@@ -1178,46 +1391,16 @@ open_topics(void)
 	check_standby_settings();
 	if (staging->system_id != 0)
 		check_state();
-	wait_for_topic(topics[FROM_PIPE], "the source segment's publisher");
+	if (staging->system_id == 0)
+		wait_for_topic(topics[FROM_PIPE], "the source segment's publisher");
 	wait_for_topic(topics[FROM_POINTS], "the source coordinator");
 
 	if (staging->system_id == 0)
 		create_staging();
-	else if (staging->timeline == staging->base_timeline &&
-			 staging->staged_lsn == staging->base_lsn)
-	{
-		/*
-		 * A base backup of a new primary may be older than that one's claim,
-		 * with WAL that it does not come from in between.
-		 */
-		find_pipe_offset(staging);
-	}
-	offsets[FROM_PIPE] = staging->pipe_offset;
-	offsets[FROM_POINTS] = staging->points_offset;
-	offsets[FROM_RELEASE] = staging->release_offset;
-	for (int i = 0; i < NUM_TOPICS; i++)
-	{
-		int64		low,
-					high;
-
-		kafka_watermarks(consumer, topics[i], &low, &high);
-		if (offsets[i] > high || offsets[i] < low)
-		{
-			/* what matters of old decisions is in the newest one */
-			if (i == FROM_RELEASE && offsets[i] < low)
-				staging->release_offset = low;
-			else
-				ereport(ERROR,
-						(errcode(ERRCODE_DATA_EXCEPTION),
-						 errmsg("topic \"%s\" does not have what this server has to read next", topics[i]),
-						 errdetail("It needs offset %lld, but the topic holds %lld to %lld.",
-								   (long long) offsets[i], (long long) low, (long long) high),
-						 offsets[i] > high ?
-						 errhint("The topic was deleted and made anew. Take a new base backup for this segment.") :
-						 errhint("Kafka deleted messages that were not read yet: check the topic's retention, and take a new base backup for this segment.")));
-		}
-	}
-	read_topics(NUM_TOPICS);
+	open_points();
+	open_decisions();
+	open_pipe();
+	read_topics(pipe_stopped_at ? FROM_PIPE : NUM_TOPICS);
 }
 
 static AttemptEnd
@@ -1226,6 +1409,10 @@ follow(void)
 	memset(&reported, 0, sizeof(reported));
 	reported_at = 0;
 	open_topics();
+	if (staging->intent_point != 0)
+		ereport(LOG,
+				(errmsg("multisite receiver finishes the release up to %X/%X, which was interrupted",
+						LSN_FORMAT_ARGS(staging->intent_lsn))));
 	staging_finish_intent();
 	begin_check();
 	pg_atomic_write_u64(&multisite_shared->released_lsn, staging->released_lsn);
@@ -1248,6 +1435,8 @@ follow(void)
 			finish_promotion();
 			return ATTEMPT_FINISHED;
 		}
+		if (request_waits(WORKER_RECEIVER))
+			return ATTEMPT_AGAIN;	/* serves it without Kafka */
 		release_decided();
 		check_applied();
 		show_state();
@@ -1277,6 +1466,93 @@ follow(void)
 	}
 }
 
+/* ------------------------------------------------------------------------
+ * Without Kafka
+ *
+ * When Kafka is lost together with the source, what is staged is all there
+ * will ever be.  The session that promotes the site (offline.c) asks each
+ * segment what it has, and then tells each at which point to be promoted.
+ * ------------------------------------------------------------------------
+ */
+
+#define OFFLINE_MS			10000	/* to wait for the next request */
+
+static void
+show_staged(void)
+{
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	multisite_shared->staged_points.from = staging->released_point;
+	multisite_shared->staged_points.to = staged_point;
+	multisite_shared->staged_points.promotion = staging->promote_point;
+	multisite_shared->offline = staging->offline;
+	LWLockRelease(multisite_shared->lock);
+}
+
+static void
+serve_offline(const Request *request, char *result)
+{
+	PointRecord point;
+
+	if (request->action == ACTION_SHOW_STAGED)
+	{
+		show_staged();
+		return;
+	}
+	if (!history_by_name(request->name, &point) || point.passed ||
+		point.id < staging->released_point || point.id > staged_point)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("consistency point \"%s\" is not staged on this segment, or passed", request->name)));
+	if (staging->promote_point != 0 && staging->promote_point != point.id)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this segment is being promoted at another consistency point than \"%s\"", request->name)));
+	staging->promote_point = point.id;
+	staging->offline = true;
+	staging_save();
+	show_staged();
+	decision.promote_point = decision.released_point = point.id;
+	decision.segments_promoted = request->action == ACTION_PROMOTE_OFFLINE_LAST;
+}
+
+static AttemptEnd
+follow_offline(void)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OFFLINE_MS);
+
+	if (staging->system_id == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this segment has staged nothing yet")));
+	check_state();
+	check_standby_settings();
+	staging_finish_intent();
+	begin_check();
+	pg_atomic_write_u64(&multisite_shared->released_lsn, staging->released_lsn);
+	applied_point = 0;
+	if (staging->offline)
+		decision.promote_point = decision.released_point = staging->promote_point;
+	worker_set_state(WORKER_RUNNING, "checks what is staged");
+	for (;;)
+	{
+		check_points();
+		show_staged();
+		worker_serve_request(serve_offline);
+		if (!RecoveryInProgress())
+		{
+			finish_promotion();
+			return ATTEMPT_FINISHED;
+		}
+		release_decided();
+		check_applied();
+		if (promote_decided())
+			continue;
+		if (!staging->offline && GetCurrentTimestamp() > until)
+			return ATTEMPT_AGAIN;
+		worker_wait(0, NULL, staging->offline ? APPLY_CHECK_MS : OFFLINE_MS);
+	}
+}
+
 static AttemptEnd
 receiver_attempt(void)
 {
@@ -1289,6 +1565,8 @@ receiver_attempt(void)
 	memset(&decision, 0, sizeof(decision));
 	pipe_stopped_at = 0;
 	pipe_works = false;
+	pipe_searched = false;
+	pipe_expected = -1;
 
 	if (multisite_cluster_name[0] == '\0')
 	{
@@ -1331,6 +1609,8 @@ receiver_attempt(void)
 	history_load();
 	wait_for_recovery();
 	(void) staging_open();
+	if (staging->offline || request_waits(WORKER_RECEIVER))
+		return follow_offline();
 	return follow();
 }
 
@@ -1344,6 +1624,7 @@ receiver_release(void)
 	kafka_close(producer);
 	producer = NULL;
 	staging_close();
+	twophase_close();
 }
 
 void
@@ -1352,7 +1633,8 @@ multisite_receiver_main(Datum arg)
 	static const WorkerRoutine routine = {
 		.kind = WORKER_RECEIVER,
 		.attempt = receiver_attempt,
-		.release = receiver_release
+		.release = receiver_release,
+		.serves_offline = true
 	};
 
 	worker_main(&routine);

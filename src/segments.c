@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_authid.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
@@ -18,6 +19,8 @@
 #include "libpq-fe.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "segments.h"
@@ -28,6 +31,11 @@ PG_FUNCTION_INFO_V1(multisite_add_segment);
 PG_FUNCTION_INFO_V1(multisite_remove_segment);
 PG_FUNCTION_INFO_V1(multisite_mask_conninfo);
 
+/*
+ * Only the owner may read the table, since it may hold passwords; a session of
+ * another user comes here by a function that it may execute.  That user's
+ * search_path must not decide what runs as superuser.
+ */
 int
 segments_registered(const char *site, RegisteredSegment **segments)
 {
@@ -35,7 +43,14 @@ segments_registered(const char *site, RegisteredSegment **segments)
 	Oid			types[1] = {TEXTOID};
 	Datum		values[1] = {CStringGetTextDatum(site)};
 	int			n;
+	Oid			user;
+	int			context;
+	int			level = NewGUCNestLevel();
 
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
 	SPI_connect();
 	if (SPI_execute_with_args("SELECT segment_id, conninfo FROM multisite.segment "
 							  "WHERE site = $1 AND segment_id >= 0 ORDER BY segment_id",
@@ -53,6 +68,8 @@ segments_registered(const char *site, RegisteredSegment **segments)
 													  SPI_getvalue(tuple, SPI_tuptable->tupdesc, 2));
 	}
 	SPI_finish();
+	SetUserIdAndSecContext(user, context);
+	AtEOXact_GUC(true, level);
 	return n;
 }
 
@@ -60,6 +77,141 @@ bool
 segments_extension_exists(void)
 {
 	return OidIsValid(get_extension_oid("multisite_repl", true));
+}
+
+static void
+check_answers(Peer *peers, int npeers, const char *query, bool standby_too, TimestampTz deadline)
+{
+	peers_send(peers, npeers, query, 0, NULL);
+	(void) peers_collect(peers, npeers, deadline);
+	for (int i = 0; i < npeers; i++)
+	{
+		Peer	   *peer = &peers[i];
+		const char *cluster;
+		const char *site;
+		const char *segment;
+		bool		recovering;
+
+		if (peer->error)
+			continue;
+		if (PQntuples(peer->result) != 1 || PQnfields(peer->result) < 4)
+		{
+			peer_set_error(peer, "It did not say which segment it is");
+			peer_close(peer);
+			continue;
+		}
+		cluster = PQgetvalue(peer->result, 0, 0);
+		site = PQgetvalue(peer->result, 0, 1);
+		segment = PQgetvalue(peer->result, 0, 2);
+		recovering = PQgetvalue(peer->result, 0, 3)[0] == 't';
+		if (strcmp(cluster, multisite_cluster_name) == 0 &&
+			strcmp(site, multisite_site_name) == 0 &&
+			atoi(segment) == peer->segment && (standby_too || !recovering))
+			continue;
+		peer_set_error(peer, psprintf("The address registered for it leads to %ssegment %s of site \"%s\" of cluster \"%s\"",
+									  recovering ? "the standby of " : "", segment, site, cluster));
+		peer_close(peer);
+	}
+}
+
+void
+segments_check_identity(Peer *peers, int npeers, bool standby_too, TimestampTz deadline)
+{
+	check_answers(peers, npeers, "SELECT * FROM multisite.identity()", standby_too, deadline);
+}
+
+void
+segments_check_settings(Peer *peers, int npeers, TimestampTz deadline)
+{
+	check_answers(peers, npeers,
+				  "SELECT current_setting('multisite.cluster_name'), current_setting('multisite.site_name'), "
+				  "current_setting('multisite.segment_id'), pg_is_in_recovery()",
+				  false, deadline);
+}
+
+void
+segments_require_all(const Peer *peers, int npeers, const char *step)
+{
+	for (int i = 0; i < npeers; i++)
+	{
+		if (peers[i].error)
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_EXCEPTION),
+					 errmsg("segment %d of site \"%s\" could not %s",
+							peers[i].segment, multisite_site_name, step),
+					 errdetail("%s.", peers[i].error),
+					 peers[i].segment == COORDINATOR_ID ?
+					 errhint("That is this server itself. See multisite.local_conninfo.") :
+					 errhint("If its address is wrong, call multisite_add_segment(%d, conninfo).",
+							 peers[i].segment)));
+	}
+}
+
+/* What a memory context has to give back besides memory. */
+typedef struct PeerSet
+{
+	MemoryContextCallback callback;
+	int			npeers;
+	Peer		peers[FLEXIBLE_ARRAY_MEMBER];
+} PeerSet;
+
+static void
+close_peers(void *arg)
+{
+	PeerSet    *set = arg;
+
+	for (int i = 0; i < set->npeers; i++)
+	{
+		peer_close(&set->peers[i]);
+		peer_set_error(&set->peers[i], NULL);
+	}
+}
+
+Peer *
+segments_alloc_peers(int npeers)
+{
+	PeerSet    *set = palloc0(offsetof(PeerSet, peers) + sizeof(Peer) * npeers);
+
+	set->npeers = npeers;
+	set->callback.func = close_peers;
+	set->callback.arg = set;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &set->callback);
+	return set->peers;
+}
+
+Peer *
+segments_connect_site(bool standby_too, TimestampTz deadline, int *npeers)
+{
+	RegisteredSegment *segments;
+	int			n;
+	Peer	   *peers;
+
+	segments_require_database();
+	n = segments_registered(multisite_site_name, &segments) + 1;
+	peers = segments_alloc_peers(n);
+	peers[0].segment = COORDINATOR_ID;
+	peers[0].conninfo = conn_with_database(conn_local_conninfo(), multisite_database);
+	for (int i = 1; i < n; i++)
+	{
+		peers[i].segment = segments[i - 1].id;
+		peers[i].conninfo = segments[i - 1].conninfo;
+	}
+	(void) peers_connect(peers, n, false, deadline);
+	segments_require_all(peers, n, "be reached");
+	segments_check_identity(peers, n, standby_too, deadline);
+	segments_require_all(peers, n, "be used");
+	*npeers = n;
+	return peers;
+}
+
+void
+segments_require_database(void)
+{
+	if (strcmp(get_database_name(MyDatabaseId), multisite_database) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the registry of segments is in database \"%s\"", multisite_database),
+				 errdetail("That is what multisite.database says; workers look nowhere else.")));
 }
 
 static void
@@ -101,11 +253,7 @@ check_registry_arguments(bool has_null)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the id and the connection string of a segment must not be null")));
-	if (strcmp(get_database_name(MyDatabaseId), multisite_database) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the registry of segments is in database \"%s\"", multisite_database),
-				 errdetail("That is what multisite.database says; workers look nowhere else.")));
+	segments_require_database();
 }
 
 /*

@@ -16,6 +16,7 @@
 
 #include "utils/guc.h"
 
+#include "compat.h"
 #include "kafka.h"
 #include "settings.h"
 
@@ -28,6 +29,8 @@ char	   *multisite_brokers;
 char	   *multisite_kafka_options;
 char	   *multisite_local_conninfo;
 char	   *multisite_compression;
+bool		multisite_prune;
+int			multisite_prune_margin;
 bool		multisite_publish;
 int			multisite_consistency_point_interval;
 int			multisite_barrier_timeout;
@@ -216,6 +219,13 @@ settings_define(void)
 				  "How the publisher reaches its own server; empty means its first Unix socket.",
 				  &multisite_local_conninfo, "", PGC_SIGHUP, SECRET_FLAGS,
 				  NULL, show_local_conninfo);
+	DefineCustomBoolVariable("multisite.prune",
+							 "Delete WAL from Kafka once all remote sites have applied it.",
+							 NULL, &multisite_prune, false, PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+	define_int("multisite.prune_margin",
+			   "WAL that multisite.prune leaves in Kafka although all remote sites have applied it.",
+			   &multisite_prune_margin, 1024, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MB);
 	DefineCustomBoolVariable("multisite.publish",
 							 "Publish this server's WAL to Kafka.",
 							 NULL, &multisite_publish, false, PGC_SIGHUP, 0,
@@ -239,7 +249,7 @@ settings_define(void)
 				  "Name of the site that this server follows while it is a standby.",
 				  &multisite_source_site, "", PGC_SIGHUP, 0, check_name_part, NULL);
 
-	MarkGUCPrefixReserved("multisite");
+	MarkGUCPrefixReserved_compat("multisite");
 }
 
 char *

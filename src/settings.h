@@ -27,6 +27,8 @@ extern char *multisite_kafka_options;
 extern char *multisite_local_conninfo;
 extern char *multisite_compression;
 extern bool multisite_publish;
+extern bool multisite_prune;
+extern int	multisite_prune_margin; /* MB */
 extern int	multisite_consistency_point_interval;	/* milliseconds */
 extern int	multisite_barrier_timeout;	/* milliseconds */
 extern int	multisite_publisher_memory; /* kilobytes */

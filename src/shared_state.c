@@ -123,6 +123,9 @@ shared_changed(void)
  * ------------------------------------------------------------------------
  */
 
+/* This session's request, 0 while it has none. */
+static uint64 my_ticket = 0;
+
 static void
 worker_not_running(WorkerKind worker)
 {
@@ -158,18 +161,40 @@ worker_cannot_serve(WorkerKind worker, long timeout_ms)
 			 errdetail("Its state is \"%s\": %s.", worker_state_name(state), reason)));
 }
 
-void
-request_call(WorkerKind worker, RequestAction action, const char *name, long timeout_ms,
-			 void (*progress) (void *), void *arg, char *result)
+/* The caller of a request leaves, perhaps before its end. */
+static void
+abandon_request(int code, Datum arg)
+{
+	WorkerKind	worker = DatumGetInt32(arg);
+	Request    *request = &multisite_shared->requests[worker];
+
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	if (my_ticket != 0 && request->ticket == my_ticket)
+	{
+		request->abandoned = true;
+		if (request->meeting == MEETING_WORKER_WAITS)
+			request->meeting = MEETING_GIVE_UP;
+		/* one that was asked for is carried out; then it makes room by itself */
+		if (request->state == REQUEST_DONE || request->state == REQUEST_ERROR)
+			request->state = REQUEST_NONE;
+	}
+	my_ticket = 0;
+	LWLockRelease(multisite_shared->lock);
+	ConditionVariableCancelSleep();
+	shared_changed();
+}
+
+static void
+call_worker(WorkerKind worker, RequestAction action, const char *name, long timeout_ms,
+			void (*meet) (void *), void *arg, char *result)
 {
 	Request    *request = &multisite_shared->requests[worker];
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
-	uint64		ticket = 0;
 
 	ConditionVariablePrepareToSleep(&multisite_shared->changed);
 	for (;;)
 	{
-		Request		done;
+		Request		now;
 		long		left;
 
 		LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
@@ -177,51 +202,51 @@ request_call(WorkerKind worker, RequestAction action, const char *name, long tim
 			multisite_shared->workers[worker].state == WORKER_DISABLED)
 		{
 			/* it would be started within a second, if it is to run here at all */
-			if (ticket != 0 && request->ticket == ticket)
+			if (my_ticket != 0 && request->ticket == my_ticket)
 				request->state = REQUEST_NONE;
 			LWLockRelease(multisite_shared->lock);
-			ConditionVariableCancelSleep();
 			worker_not_running(worker);
 		}
-		if (ticket == 0 && request->state == REQUEST_NONE)
+		if (my_ticket == 0 && request->state == REQUEST_NONE)
 		{
 			memset(request, 0, sizeof(*request));
 			request->state = REQUEST_QUEUED;
-			request->ticket = ticket = ++multisite_shared->next_ticket;
+			request->ticket = my_ticket = ++multisite_shared->next_ticket;
 			request->action = action;
 			request->has_name = name != NULL;
 			strlcpy(request->name, name ? name : "", WIRE_NAME_SIZE);
 			SetLatch(multisite_shared->workers[worker].latch);
 		}
-		done = *request;
-		if (ticket != 0 && done.ticket == ticket &&
-			(done.state == REQUEST_DONE || done.state == REQUEST_ERROR))
-			request->state = REQUEST_NONE;	/* free for the next caller */
+		now = *request;
 		LWLockRelease(multisite_shared->lock);
 
-		if (ticket != 0 && done.ticket != ticket)
+		if (my_ticket != 0 && now.ticket != my_ticket)
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("the request to the %s worker was lost", worker_kind_name(worker)),
 					 errhint("Look in multisite_consistency_points and multisite_status for its outcome.")));
-		if (progress)
-			progress(arg);
-		if (ticket != 0 && done.state == REQUEST_DONE)
+		if (my_ticket != 0 && now.state == REQUEST_DONE)
 		{
-			ConditionVariableCancelSleep();
-			shared_changed();
-			strlcpy(result, done.result, WIRE_NAME_SIZE);
+			strlcpy(result, now.result, WIRE_NAME_SIZE);
 			return;
 		}
-		if (ticket != 0 && done.state == REQUEST_ERROR)
-		{
-			ConditionVariableCancelSleep();
-			shared_changed();
+		if (my_ticket != 0 && now.state == REQUEST_ERROR)
 			ereport(ERROR,
-					(errcode(done.sqlerrcode),
-					 errmsg("%s", done.message),
-					 done.detail[0] ? errdetail("%s", done.detail) : 0,
-					 done.hint[0] ? errhint("%s", done.hint) : 0));
+					(errcode(now.sqlerrcode),
+					 errmsg("%s", now.message),
+					 now.detail[0] ? errdetail("%s", now.detail) : 0,
+					 now.hint[0] ? errhint("%s", now.hint) : 0));
+		if (my_ticket != 0 && meet && now.meeting == MEETING_WORKER_WAITS)
+		{
+			meet(arg);
+			LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+			if (request->ticket == my_ticket && request->meeting == MEETING_WORKER_WAITS)
+				request->meeting = MEETING_GO_ON;
+			LWLockRelease(multisite_shared->lock);
+			shared_changed();
+			/* what it waited for may have taken our wake-ups */
+			ConditionVariablePrepareToSleep(&multisite_shared->changed);
+			continue;
 		}
 
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
@@ -229,14 +254,27 @@ request_call(WorkerKind worker, RequestAction action, const char *name, long tim
 		{
 			/* one that has begun goes on; its outcome shows in the views */
 			LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
-			if (ticket != 0 && request->ticket == ticket && request->state == REQUEST_QUEUED)
+			if (my_ticket != 0 && request->ticket == my_ticket && request->state == REQUEST_QUEUED)
 				request->state = REQUEST_NONE;
 			LWLockRelease(multisite_shared->lock);
-			ConditionVariableCancelSleep();
 			worker_cannot_serve(worker, timeout_ms);
 		}
-		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left, WAIT_EVENT_MULTISITE);
+		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left,
+										   wait_event_compat(WAIT_FOR_WORKER));
 	}
+}
+
+void
+request_call(WorkerKind worker, RequestAction action, const char *name, long timeout_ms,
+			 void (*meet) (void *), void *arg, char *result)
+{
+	my_ticket = 0;
+	PG_ENSURE_ERROR_CLEANUP(abandon_request, Int32GetDatum(worker));
+	{
+		call_worker(worker, action, name, timeout_ms, meet, arg, result);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(abandon_request, Int32GetDatum(worker));
+	abandon_request(0, Int32GetDatum(worker));
 }
 
 /*
@@ -260,6 +298,17 @@ request_take(WorkerKind worker, Request *request)
 	return found;
 }
 
+bool
+request_waits(WorkerKind worker)
+{
+	bool		waits;
+
+	LWLockAcquire(multisite_shared->lock, LW_SHARED);
+	waits = multisite_shared->requests[worker].state == REQUEST_QUEUED;
+	LWLockRelease(multisite_shared->lock);
+	return waits;
+}
+
 void
 request_done(WorkerKind worker, const char *result)
 {
@@ -268,7 +317,7 @@ request_done(WorkerKind worker, const char *result)
 	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
 	if (request->state == REQUEST_RUNNING)
 	{
-		request->state = REQUEST_DONE;
+		request->state = request->abandoned ? REQUEST_NONE : REQUEST_DONE;
 		strlcpy(request->result, result, WIRE_NAME_SIZE);
 	}
 	LWLockRelease(multisite_shared->lock);
@@ -284,7 +333,7 @@ request_failed(WorkerKind worker, const ErrorData *edata)
 	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
 	if (request->state == REQUEST_RUNNING || request->state == REQUEST_QUEUED)
 	{
-		request->state = REQUEST_ERROR;
+		request->state = request->abandoned ? REQUEST_NONE : REQUEST_ERROR;
 		request->sqlerrcode = edata->sqlerrcode;
 		strlcpy(request->message, edata->message ? edata->message : "unknown error", ERROR_TEXT_SIZE);
 		strlcpy(request->detail, edata->detail ? edata->detail : "", ERROR_TEXT_SIZE);
@@ -292,6 +341,35 @@ request_failed(WorkerKind worker, const ErrorData *edata)
 	}
 	LWLockRelease(multisite_shared->lock);
 	shared_changed();
+}
+
+bool
+request_meet(WorkerKind worker, TimestampTz deadline)
+{
+	Request    *request = &multisite_shared->requests[worker];
+	RequestMeeting meeting;
+
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	request->meeting = request->abandoned ? MEETING_GIVE_UP : MEETING_WORKER_WAITS;
+	LWLockRelease(multisite_shared->lock);
+	shared_changed();
+
+	ConditionVariablePrepareToSleep(&multisite_shared->changed);
+	for (;;)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+		LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+		meeting = request->meeting;
+		if (meeting != MEETING_WORKER_WAITS || left <= 0)
+			request->meeting = MEETING_NONE;
+		LWLockRelease(multisite_shared->lock);
+		if (meeting != MEETING_WORKER_WAITS || left <= 0)
+			break;
+		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left, wait_event_compat(WAIT_FOR_SEGMENTS));
+	}
+	ConditionVariableCancelSleep();
+	return meeting == MEETING_GO_ON;
 }
 
 /* ------------------------------------------------------------------------

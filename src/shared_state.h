@@ -89,16 +89,32 @@ typedef enum RequestState
 typedef enum RequestAction
 {
 	ACTION_CREATE_POINT,
+	ACTION_CREATE_VERIFIED_POINT,	/* its session meets the worker, see below */
+	ACTION_HOLD_AT,				/* release this point and none after it */
 	ACTION_PROMOTE,
+	ACTION_SHOW_STAGED,			/* receiver: fill in staged_points below */
+	ACTION_PROMOTE_OFFLINE,		/* receiver: promote this segment at a point */
+	ACTION_PROMOTE_OFFLINE_LAST,	/* the coordinator's: all others are promoted */
 	ACTION_PAUSE,
 	ACTION_RESUME
 } RequestAction;
+
+/* Where a worker waits for the session whose request it carries out. */
+typedef enum RequestMeeting
+{
+	MEETING_NONE,
+	MEETING_WORKER_WAITS,
+	MEETING_GO_ON,
+	MEETING_GIVE_UP
+} RequestMeeting;
 
 /* One call from a session to a worker; protected by MultisiteShared.lock */
 typedef struct Request
 {
 	RequestState state;
 	uint64		ticket;			/* tells a caller's request from a later one */
+	bool		abandoned;		/* nobody waits for its outcome any more */
+	RequestMeeting meeting;
 	RequestAction action;
 	bool		has_name;
 	char		name[WIRE_NAME_SIZE];	/* of a point */
@@ -140,10 +156,25 @@ typedef struct MultisiteShared
 	char		promoted_at[WIRE_NAME_SIZE];
 
 	/*
+	 * On a remote coordinator: while the session of this pid verifies a point
+	 * or promotes the site offline, no point is released by itself.
+	 */
+	pid_t		holder;
+
+	/*
 	 * On a remote segment: the first release decision that is about it, plus
 	 * one; 0 until the receiver knows it.
 	 */
 	pg_atomic_uint64 release_base;
+
+	/* On a remote segment: which points it has, as of ACTION_SHOW_STAGED. */
+	struct
+	{
+		uint64		from;		/* released, 0 before the first */
+		uint64		to;			/* staged */
+		uint64		promotion;	/* the point of a promotion that has begun, or 0 */
+	}			staged_points;
+	bool		offline;		/* that promotion goes on without Kafka */
 
 	/* read by the startup process's log filter, without the lock */
 	pg_atomic_uint64 released_lsn;	/* where recovery finds no more WAL */
@@ -166,16 +197,23 @@ extern void shared_changed(void);
 /*
  * Passes a request to a worker and waits for its end.  The worker's error is
  * raised here.  Returns the result in result, of WIRE_NAME_SIZE bytes.
- * progress, if given, is called at each change of the shared state.
+ * meet, if given, is called when the worker waits in request_meet().
  */
 extern void request_call(WorkerKind worker, RequestAction action, const char *name,
-						 long timeout_ms, void (*progress) (void *), void *arg,
+						 long timeout_ms, void (*meet) (void *), void *arg,
 						 char *result);
 
 /* For the worker: takes the queued request, if there is one. */
 extern bool request_take(WorkerKind worker, Request *request);
+extern bool request_waits(WorkerKind worker);
 extern void request_done(WorkerKind worker, const char *result);
 extern void request_failed(WorkerKind worker, const ErrorData *edata);
+
+/*
+ * For the worker: lets the caller do its part of the request now.  False if
+ * it could not, is gone, or was not done by the deadline.
+ */
+extern bool request_meet(WorkerKind worker, TimestampTz deadline);
 
 extern void segment_heard(const char *site, int32 segment, const WireStatus *status);
 extern int	segments_snapshot(const char *site, SegmentEntry **entries);

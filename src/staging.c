@@ -41,34 +41,18 @@
 #include "access/xlog_internal.h"
 #include "common/file_perm.h"
 #include "miscadmin.h"
-#include "port/pg_crc32c.h"
 #include "storage/fd.h"
 #include "storage/lwlock.h"
-#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "history.h"
 #include "staging.h"
+#include "statefile.h"
 
 #define STATE_FILE		MULTISITE_DIR "/state"
 #define TEMP_FILE		MULTISITE_DIR "/tail.tmp"
-#define STATE_PLACE		4096
-#define STATE_MAGIC		0x5453534DU
-#define STATE_VERSION	1
-
 /* the bytes whose write makes a release */
 #define CONNECTING_BYTES 8
-
-typedef struct StateOnDisk
-{
-	uint32		magic;
-	uint32		version;
-	uint64		serial;			/* the place with the greater one counts */
-	pg_crc32c	crc;			/* of serial and state */
-	StagingState state;
-} StateOnDisk;
-
-StaticAssertDecl(sizeof(StateOnDisk) <= STATE_PLACE, "the state must fit its place");
 
 static StagingState state;
 StagingState *staging = &state;
@@ -191,36 +175,13 @@ timeline_of_segment(XLogSegNo segno, XLogRecPtr upto)
  * ------------------------------------------------------------------------
  */
 
-static pg_crc32c
-state_crc(const StateOnDisk *disk)
-{
-	pg_crc32c	crc;
-
-	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, &disk->serial, sizeof(disk->serial));
-	COMP_CRC32C(crc, &disk->state, sizeof(disk->state));
-	FIN_CRC32C(crc);
-	return crc;
-}
-
 void
 staging_save(void)
 {
-	union
-	{
-		StateOnDisk disk;
-		char		bytes[STATE_PLACE];
-	}			u;
+	char		place[STATE_PLACE];
+	size_t		at = statefile_write(place, &state, state_serial + 1);
 
-	memset(&u, 0, sizeof(u));
-	u.disk.magic = STATE_MAGIC;
-	u.disk.version = STATE_VERSION;
-	u.disk.serial = state_serial + 1;
-	memcpy(&u.disk.state, &state, sizeof(state));
-	u.disk.crc = state_crc(&u.disk);
-
-	write_at(state_fd, STATE_FILE, u.bytes, STATE_PLACE,
-			 (off_t) (u.disk.serial % 2) * STATE_PLACE);
+	write_at(state_fd, STATE_FILE, place, STATE_PLACE, at);
 	sync_fd(state_fd, STATE_FILE);
 	state_serial++;
 }
@@ -228,7 +189,9 @@ staging_save(void)
 bool
 staging_open(void)
 {
-	bool		found = false;
+	char		bytes[STATE_FILE_SIZE];
+	ssize_t		len;
+	uint32		version;
 
 	staging_close();
 	multisite_dir_create();
@@ -240,31 +203,28 @@ staging_open(void)
 	if (!file_exists(STATE_FILE))
 		return false;
 	state_fd = open_file(STATE_FILE, O_RDWR);
-	for (int i = 0; i < 2; i++)
+	len = pg_pread(state_fd, bytes, sizeof(bytes), 0);
+	if (len < 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not read file \"%s\": %m", STATE_FILE)));
+	switch (statefile_read(bytes, len, &state, &state_serial, &version))
 	{
-		StateOnDisk disk;
-
-		if (pg_pread(state_fd, &disk, sizeof(disk), (off_t) i * STATE_PLACE) != sizeof(disk))
-			continue;
-		if (disk.magic != STATE_MAGIC || disk.crc != state_crc(&disk))
-			continue;
-		if (disk.version != STATE_VERSION)
+		case STATE_FILE_OK:
+			break;
+		case STATE_FILE_OTHER_VERSION:
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("file \"%s\" has format version %u, expected %u",
-							STATE_FILE, disk.version, STATE_VERSION)));
-		if (!found || disk.serial > state_serial)
-		{
-			found = true;
-			state_serial = disk.serial;
-			state = disk.state;
-		}
+							STATE_FILE, version, STATE_VERSION)));
+			break;
+		case STATE_FILE_INVALID:
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("file \"%s\" has no valid content", STATE_FILE),
+					 errhint("Take a new base backup for this segment.")));
+			break;
 	}
-	if (!found)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("file \"%s\" has no valid content", STATE_FILE),
-				 errhint("Take a new base backup for this segment.")));
 	return true;
 }
 

@@ -55,6 +55,7 @@ typedef struct StagingState
 	uint64		passed_point;	/* points up to this one lie before base_lsn */
 	uint64		promote_point;	/* 0 until promotion is decided */
 	bool		promoted;
+	bool		offline;		/* that promotion goes on without Kafka */
 } StagingState;
 
 extern StagingState *staging;	/* of this process */

@@ -42,9 +42,6 @@ PG_FUNCTION_INFO_V1(multisite_write_restore_point);
 PG_FUNCTION_INFO_V1(multisite_barrier_lower);
 PG_FUNCTION_INFO_V1(multisite_commits);
 
-/* Longest wait for a point: the barrier twice, Kafka, and a queue of callers. */
-#define CREATE_TIMEOUT_MS(barrier) (60000 + 4L * (barrier))
-
 long
 interval_milliseconds(const Interval *interval)
 {
@@ -78,7 +75,7 @@ let_go_of_snapshot(void)
 				return;
 		}
 	}
-	MyProc->xmin = InvalidTransactionId;
+	MY_XMIN_COMPAT = InvalidTransactionId;
 }
 
 /* A row that is being filled; values that are 0 by nature are NULL. */
@@ -156,11 +153,11 @@ multisite_workers(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	bool		recovering = RecoveryInProgress();
-	XLogRecPtr	flushed = recovering ? InvalidXLogRecPtr : GetFlushRecPtr(NULL);
+	XLogRecPtr	flushed = recovering ? InvalidXLogRecPtr : flush_position_compat();
 	double		age;
 
 	require_preload();
-	InitMaterializedSRF(fcinfo, 0);
+	InitMaterializedSRF_compat(fcinfo);
 	age = applied_age();
 	for (int i = 0; i < NUM_WORKERS; i++)
 	{
@@ -217,7 +214,7 @@ multisite_points(PG_FUNCTION_ARGS)
 	int			n;
 
 	require_preload();
-	InitMaterializedSRF(fcinfo, 0);
+	InitMaterializedSRF_compat(fcinfo);
 	n = history_after(0, &points);
 	for (int i = 0; i < n; i++)
 	{
@@ -281,7 +278,7 @@ multisite_segment_states(PG_FUNCTION_ARGS)
 	int			n;
 
 	require_preload();
-	InitMaterializedSRF(fcinfo, 0);
+	InitMaterializedSRF_compat(fcinfo);
 	n = segments_snapshot(NULL, &entries);
 	for (int i = 0; i < n; i++)
 	{
@@ -319,21 +316,9 @@ multisite_create_consistency_point(PG_FUNCTION_ARGS)
 	char	   *name = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char		result[WIRE_NAME_SIZE];
 
-	require_preload();
-	if (name)
-		points_check_name(name);
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("consistency points cannot be created on a standby"),
-				 errhint("Connect to the coordinator of the source site.")));
-	if (!AM_COORDINATOR())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this server is segment %d, not the coordinator", multisite_segment_id),
-				 errhint("Connect to the coordinator of the source site.")));
+	points_require_source(name);
 	request_call(WORKER_POINTS, ACTION_CREATE_POINT, name,
-				 CREATE_TIMEOUT_MS(multisite_barrier_timeout), NULL, NULL, result);
+				 points_create_timeout(), NULL, NULL, result);
 	PG_RETURN_TEXT_P(cstring_to_text(result));
 }
 
@@ -398,7 +383,8 @@ multisite_wait_for_consistency_point(PG_FUNCTION_ARGS)
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 		if (reached || left <= 0)
 			break;
-		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left, WAIT_EVENT_MULTISITE);
+		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left,
+										   wait_event_compat(WAIT_FOR_POINT));
 	}
 	ConditionVariableCancelSleep();
 	PG_RETURN_BOOL(reached);

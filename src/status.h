@@ -20,4 +20,7 @@ extern long interval_milliseconds(const Interval *interval);
  */
 extern void let_go_of_snapshot(void);
 
+/* ERROR unless this server is the coordinator of a site that follows another. */
+extern void require_remote_coordinator(void);
+
 #endif							/* MULTISITE_STATUS_H */

@@ -30,6 +30,7 @@ struct WalCheck
 	bool		at_record;		/* the reader stands at valid_end */
 	WalRead		read;
 	RestorePointSeen seen;
+	XactSeen	xact_seen;
 	void	   *arg;
 };
 
@@ -56,13 +57,15 @@ walcheck_page_read(XLogReaderState *reader, XLogRecPtr page, int reqLen,
 }
 
 WalCheck *
-walcheck_begin(XLogRecPtr start, WalRead read, RestorePointSeen seen, void *arg)
+walcheck_begin(XLogRecPtr start, WalRead read, RestorePointSeen seen, XactSeen xact_seen,
+			   void *arg)
 {
 	WalCheck   *check = palloc0(sizeof(WalCheck));
 
 	check->valid_end = start;
 	check->read = read;
 	check->seen = seen;
+	check->xact_seen = xact_seen;
 	check->arg = arg;
 	check->reader = XLogReaderAllocate(wal_segment_size, NULL,
 									   XL_ROUTINE(.page_read = walcheck_page_read),
@@ -130,6 +133,8 @@ walcheck_advance(WalCheck *check, XLogRecPtr available, char **problem)
 			point.rp_name[MAXFNAMELEN - 1] = '\0';
 			check->seen(check->arg, point.rp_name, point.rp_time, check->valid_end);
 		}
+		if (check->xact_seen && XLogRecGetRmid(check->reader) == RM_XACT_ID)
+			check->xact_seen(check->arg, check->reader);
 	}
 	return check->valid_end;
 }

@@ -10,6 +10,7 @@
 #define MULTISITE_WALCHECK_H
 
 #include "access/xlogdefs.h"
+#include "access/xlogreader.h"
 #include "datatype/timestamp.h"
 
 typedef struct WalCheck WalCheck;
@@ -23,9 +24,12 @@ typedef bool (*WalRead) (void *arg, XLogRecPtr lsn, char *buf, int len);
 typedef void (*RestorePointSeen) (void *arg, const char *name, TimestampTz time,
 								  XLogRecPtr end);
 
-/* start is the end of a record */
+/* A record of RM_XACT_ID. */
+typedef void (*XactSeen) (void *arg, XLogReaderState *record);
+
+/* start is the end of a record; seen and xact_seen may be NULL */
 extern WalCheck *walcheck_begin(XLogRecPtr start, WalRead read,
-								RestorePointSeen seen, void *arg);
+								RestorePointSeen seen, XactSeen xact_seen, void *arg);
 extern void walcheck_end(WalCheck *check);
 
 /*

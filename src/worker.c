@@ -168,7 +168,8 @@ worker_wait(int nsockets, const pgsocket *sockets, long timeout_ms)
 		MemoryContextSwitchTo(old);
 	}
 
-	n = WaitEventSetWait(wait_set, timeout_ms, events, lengthof(events), WAIT_EVENT_MULTISITE);
+	n = WaitEventSetWait(wait_set, timeout_ms, events, lengthof(events),
+						 wait_event_compat(WAIT_FOR_WORK));
 	for (int i = 0; i < n; i++)
 	{
 		if (events[i].events & WL_LATCH_SET)
@@ -347,7 +348,8 @@ worker_main(const WorkerRoutine *routine)
 			if (worker_slot()->failing_since == 0)
 				pause = FIRST_PAUSE_MS;
 			worker_report_error(edata);
-			request_failed(routine->kind, edata);
+			if (!routine->serves_offline)
+				request_failed(routine->kind, edata);
 			RESUME_INTERRUPTS();
 			failed = true;
 		}
@@ -358,7 +360,7 @@ worker_main(const WorkerRoutine *routine)
 		if (failed)
 		{
 			/* whatever wakes us is a reason to try at once */
-			worker_wait(0, NULL, pause);
+			worker_wait(0, NULL, request_waits(routine->kind) ? FIRST_PAUSE_MS : pause);
 			pause = Min(pause * 2, LONGEST_PAUSE_MS);
 		}
 		else if (end == ATTEMPT_FINISHED)

@@ -28,6 +28,7 @@ typedef struct WorkerRoutine
 	WorkerKind	kind;
 	AttemptEnd	(*attempt) (void);
 	void		(*release) (void);
+	bool		serves_offline; /* a failed attempt leaves requests waiting */
 } WorkerRoutine;
 
 extern void worker_main(const WorkerRoutine *routine);

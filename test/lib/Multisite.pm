@@ -46,6 +46,7 @@ my $instance = 0;
 segments: how many besides the coordinator (0).  conf: more lines for every
 postgresql.conf.  durable: 1 to leave fsync on, for tests that cut the power.
 brokers: other ones than the suite's.
+init: more arguments for initdb.
 
 =cut
 
@@ -58,6 +59,7 @@ sub new
 		segments => $options{segments} // 0,
 		conf => $options{conf} // '',
 		durable => $options{durable} // 0,
+		init => $options{init} // [],
 		brokers => $options{brokers} // $ENV{MULTISITE_BROKERS},
 		source => {},
 		remote => {},
@@ -87,7 +89,7 @@ sub init_source
 	my ($self, $id) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($self->node_name('main', $id));
 
-	$node->init(allows_streaming => 1);
+	$node->init(allows_streaming => 1, extra => $self->{init});
 	$node->append_conf('postgresql.conf', qq{
 shared_preload_libraries = 'multisite_repl'
 shared_buffers = 32MB
@@ -205,8 +207,15 @@ sub remote_sql
 sub wait_for
 {
 	my ($self, $node, $query, $expected) = @_;
+	my $reached;
 
-	return 1 if $node->poll_query_until('postgres', $query, $expected // 't');
+	# IPC::Run, but for its newest versions, dies if a psql that cannot connect
+	# ends before it has read the query
+	until (eval { $reached = $node->poll_query_until('postgres', $query, $expected // 't'); 1 })
+	{
+		die $@ unless $@ =~ /Broken pipe/;
+	}
+	return 1 if $reached;
 	diag($node->name . " does not get there: $query");
 	diag($node->safe_psql('postgres', 'SELECT worker, state, reason, last_error FROM multisite_status'));
 	die "timed out";

@@ -33,11 +33,16 @@ sub lower_barrier
 	$raiser->query('SELECT multisite.barrier_lower()');
 }
 
-# The backend waits, and not for a lock.
+# The backend waits, and not for a lock.  Servers before 17 have no better name
+# for that.
+my $barrier_event;
+
 sub waits
 {
 	my ($session, $what) = @_;
-	$c->wait_for($node, 'SELECT wait_event_type = \'Extension\' AND state = \'active\' FROM pg_stat_activity WHERE pid = ' . $session->pid);
+	$barrier_event //= $c->sql(-1, 'SHOW server_version_num') >= 170000 ? 'MultisiteBarrier' : 'Extension';
+	$c->wait_for($node, "SELECT wait_event_type = 'Extension' AND wait_event = '$barrier_event' AND state = 'active'
+		FROM pg_stat_activity WHERE pid = " . $session->pid);
 	ok(!$session->done, "$what waits");
 }
 

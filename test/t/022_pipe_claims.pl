@@ -51,6 +51,12 @@ $c->wait_for($foreign, "SELECT ($error) LIKE '%belongs to another database syste
 pass('another cluster of the same name is refused');
 $foreign->stop;
 
+# A server that is behind the pipe could not continue it.  How much WAL each of
+# the two has written meanwhile is a matter of chance.
+my $original_lsn = $c->sql(-1, 'SELECT pg_current_wal_insert_lsn()');
+$copy->safe_psql('postgres', 'CREATE TABLE IF NOT EXISTS ahead (); SELECT pg_switch_wal()')
+  until $copy->safe_psql('postgres', "SELECT pg_current_wal_insert_lsn() > '$original_lsn'") eq 't';
+
 # the original is gone for good, says the operator; it is not quite
 $copy->safe_psql('postgres', 'SELECT multisite_take_over_pipe()');
 $c->wait_for($copy, q{SELECT state = 'waiting' FROM multisite_status WHERE worker = 'publisher'});

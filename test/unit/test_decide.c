@@ -54,6 +54,8 @@ test_wal(void)
 	h = wal(1000, 10);
 	h.pg_major = 16;
 	ok(verdict(p, h, &skip) == PIPE_WRONG_VERSION, "another major version");
+	h.system_id = 2;
+	ok(verdict(p, h, &skip) == PIPE_WRONG_VERSION, "a source that was upgraded is told from another system");
 	h = wal(1000, 10);
 	h.wal_segment_size = 1 << 20;
 	ok(verdict(p, h, &skip) == PIPE_WRONG_SEGMENT_SIZE, "another wal_segment_size");
@@ -295,14 +297,89 @@ test_point(void)
 	}
 }
 
+static void
+test_offline(void)
+{
+	static const uint64 a[] = {4, 5, 6, 7};
+	static const uint64 b[] = {5, 6};
+	static const uint64 c[] = {4, 5, 7};
+	SegmentStaged segments[3] = {{-1, 0, a, 4}, {0, 0, b, 2}, {1, 0, c, 3}};
+	uint64		point = 0;
+	int32		blocker = -9;
+
+	ok(decide_offline(segments, 3, 0, &point, &blocker) == OFFLINE_AT && point == 5, "the newest point that all have");
+	ok(decide_offline(segments, 3, 6, &point, &blocker) == OFFLINE_LACKS && blocker == 1, "a point that one lacks");
+	ok(decide_offline(segments, 3, 5, &point, &blocker) == OFFLINE_AT && point == 5, "a named point");
+	segments[1].promotion = 6;
+	ok(decide_offline(segments, 3, 0, &point, &blocker) == OFFLINE_LACKS && blocker == 1, "one has begun to go where another cannot follow");
+	segments[1].promotion = 5;
+	segments[1].npoints = 0;
+	ok(decide_offline(segments, 3, 0, &point, &blocker) == OFFLINE_AT && point == 5, "one has begun: the others follow");
+	ok(decide_offline(segments, 3, 4, &point, &blocker) == OFFLINE_UNDER_WAY && blocker == 0, "and go nowhere else");
+	segments[2].promotion = 4;
+	ok(decide_offline(segments, 3, 0, &point, &blocker) == OFFLINE_UNDER_WAY, "two that go to different points");
+	segments[1].promotion = segments[2].promotion = 0;
+	ok(decide_offline(segments, 3, 0, &point, &blocker) == OFFLINE_NONE, "one that has none");
+}
+
+static void
+test_in_doubt(void)
+{
+	/* microseconds */
+	const int64 second = 1000000;
+	GidKnown	known[3] = {{.prepared = true,.prepared_at = 1000 * second}, {0}, {0}};
+	bool		counts[3];
+
+	ok(decide_in_doubt(known, 1, 0, counts) == DOUBT_UNKNOWN, "there is no other segment");
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_UNKNOWN, "no other knows it");
+	known[1].prepared = true;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_UNKNOWN, "prepared on another");
+
+	known[2].outcome = GID_COMMITTED;
+	known[2].outcomes = 1;
+	known[2].ended_at = 1001 * second;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_COMMIT && !counts[0] && !counts[1] && counts[2],
+	   "committed on another");
+	ok(decide_in_doubt(known, 3, 1, counts) == DOUBT_COMMIT, "and so for the other prepared one");
+	known[2].outcome = GID_ROLLED_BACK;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_ROLLBACK, "rolled back on another");
+	known[1].prepared = false;
+	known[1].outcome = GID_COMMITTED;
+	known[1].outcomes = 1;
+	known[1].ended_at = 1000 * second;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_CONTRADICTION && counts[1] && counts[2], "both");
+
+	/* what is our own outcome can only be of an earlier one */
+	known[0].outcome = GID_ROLLED_BACK;
+	known[0].outcomes = 1;
+	known[2].outcome = GID_NO_OUTCOME;
+	known[2].outcomes = 0;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_COMMIT && !counts[0], "our own outcome does not count");
+	known[1].ended_at -= 1;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_UNKNOWN && !counts[1], "nor does an older one of a gid that is used again");
+	known[0].outcome = GID_NO_OUTCOME;
+	known[0].outcomes = 0;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_COMMIT, "a gid that is used once, and clocks that differ");
+	known[1].outcomes = 2;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_UNKNOWN, "used twice there");
+	known[1].outcomes = 1;
+	known[1].ended_at = 900 * second;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_UNKNOWN, "an outcome of long ago");
+	known[1].ended_at = 1001 * second;
+	known[1].prepared = true;
+	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_UNKNOWN, "prepared again where it was committed");
+}
+
 int
 main(void)
 {
+	test_offline();
 	test_wal();
 	test_history();
 	test_staged();
 	test_pipe();
 	test_claim();
 	test_point();
+	test_in_doubt();
 	return done_testing();
 }
