@@ -74,8 +74,8 @@ static int	nknown;
  */
 
 /*
- * Reads the newest decision, as the receivers see it.  Behind it there may be some
- * that came too late, of attempts of ours that ended before they were
+ * Reads the newest decision, as the receivers see it.  Behind it there may be
+ * some that came too late, of attempts of ours that ended before they were
  * acknowledged.
  */
 static void
