@@ -38,13 +38,51 @@ decide_origin(const PipePosition *position, const WireHeader *header)
 	return PIPE_TAKE;
 }
 
-bool
-decide_needed(const WireHeader *header, uint32 timeline, uint64 lsn)
+static bool
+is_behind(const WireHeader *header, uint32 timeline, uint64 lsn)
 {
 	uint64		end = header->lsn + (header->kind == WIRE_WAL ? header->length : 0);
 
 	return header->timeline > timeline ||
 		(header->timeline == timeline && end > lsn);
+}
+
+/*
+ * Within a pipe, (timeline, end) grows, so a binary search finds the place,
+ * but for this: behind a claim may be messages of the publisher that lost it.
+ * The search may end at one of those, so what is around is read one by one.
+ */
+int64
+decide_find_start(int64 low, int64 high, int64 window, PipeReader read, void *arg,
+				  uint64 system_id, uint32 timeline, uint64 lsn, uint32 *epoch)
+{
+	int64		end = high;
+	int64		first = low;
+	int64		offset;
+
+	while (first < high)
+	{
+		int64		middle = first + (high - first) / 2;
+		WireHeader	header = read(arg, middle);
+
+		if (is_behind(&header, timeline, lsn))
+			high = middle;
+		else
+			first = middle + 1;
+	}
+
+	*epoch = 0;
+	for (offset = Max(low, first - window); offset < end; offset++)
+	{
+		WireHeader	header = read(arg, offset);
+
+		if (header.system_id != system_id)
+			continue;
+		if (header.epoch >= *epoch && is_behind(&header, timeline, lsn))
+			break;
+		*epoch = Max(*epoch, header.epoch);
+	}
+	return offset;
 }
 
 /* May a receiver append the WAL of this message, and what of it? */
@@ -193,7 +231,7 @@ decide_staged(uint32 timeline, uint64 lsn, uint32 timeline_here,
 bool
 decide_newer(const WireRelease *newest, const WireRelease *release)
 {
-	return release->decision >= newest->decision;
+	return release->decision > newest->decision;
 }
 
 bool
@@ -244,17 +282,75 @@ decide_claim(const WireHeader *last, const WireClaim *last_claim,
 }
 
 /*
+ * It is the first message of its number, so a binary search finds it, but for
+ * those of publishers that had lost their claim: see decide_find_start().  Of
+ * two claims with the same number the second has ended its publisher.
+ */
+int64
+decide_find_claim(int64 low, int64 high, int64 window, PipeReader read, void *arg,
+				  uint32 epoch)
+{
+	int64		first = low;
+	int64		end = high;
+
+	while (first < high)
+	{
+		int64		middle = first + (high - first) / 2;
+
+		if (read(arg, middle).epoch >= epoch)
+			high = middle;
+		else
+			first = middle + 1;
+	}
+	for (int64 offset = Max(low, first - window); offset <= first && offset < end; offset++)
+	{
+		WireHeader	header = read(arg, offset);
+
+		if (header.kind == WIRE_CLAIM && header.epoch == epoch)
+			return offset;
+	}
+	return -1;
+}
+
+/*
+ * Claims and histories do not count where there is WAL: the publisher may
+ * have ended before the WAL that they announce came.  If a newer number comes
+ * without its claim, that was before the first message that we took, and what
+ * came since is of a publisher that had lost its own.
+ */
+void
+decide_pipe_end(WireHeader *end, uint32 *epoch, const WireHeader *header)
+{
+	bool		newer = header->epoch > *epoch;
+
+	if (header->epoch < *epoch)
+		return;
+	*epoch = header->epoch;
+	if (end->kind != WIRE_WAL || header->system_id != end->system_id ||
+		(newer && header->kind != WIRE_CLAIM) ||
+		(header->kind == WIRE_WAL &&
+		 is_behind(header, end->timeline, end->lsn + end->length)))
+		*end = *header;
+}
+
+bool
+decide_outclaimed(uint32 epoch, bool claiming, const WireHeader *other)
+{
+	return other->epoch > epoch || (claiming && other->epoch == epoch);
+}
+
+/*
  * A publisher goes on where the pipe ends, or, if its server has left that
  * timeline before that place, where it left it.
  */
 StartVerdict
-decide_start(const ServerPosition *server, uint32 end_timeline, uint64 end,
+decide_start(const ServerPosition *server, const WireHeader *end,
 			 uint32 *timeline, uint64 *lsn)
 {
 	uint64		fork;
 
 	*timeline = server->timeline;
-	if (end_timeline == 0)
+	if (end == NULL)
 	{
 		/* WAL before this timeline is the old site's */
 		*lsn = server->slot_lsn;
@@ -262,31 +358,37 @@ decide_start(const ServerPosition *server, uint32 end_timeline, uint64 end,
 			*lsn = Max(*lsn, server->forks[server->nforks - 1].end_lsn);
 		return server->timeline > 1 ? START_ENTER : START_AT;
 	}
-	if (end_timeline > server->timeline)
+	*lsn = end->lsn + (end->kind == WIRE_WAL ? end->length : 0);
+	if (end->timeline > server->timeline)
 		return START_OLD_TIMELINE;
-	if (end_timeline == server->timeline)
+	if (end->timeline == server->timeline)
 	{
-		*lsn = end;
-		return end > server->flush_lsn ? START_BEHIND : START_AT;
+		if (*lsn > server->flush_lsn)
+			return START_BEHIND;
 	}
-
-	fork = server->nforks > 0 ?
-		decide_fork_of(server->forks, server->nforks, end_timeline) : 0;
-	if (fork == 0)
-		return START_FOREIGN_TIMELINE;
-	if (end < fork)
+	else
 	{
+		fork = server->nforks > 0 ?
+			decide_fork_of(server->forks, server->nforks, end->timeline) : 0;
+		if (fork == 0)
+			return START_FOREIGN_TIMELINE;
+		if (*lsn >= fork)
+		{
+			/* the walsender streams nothing of a timeline from its very end on */
+			for (int i = server->nforks - 1; i >= 0 && server->forks[i].timeline > end->timeline; i--)
+				*timeline = server->forks[i].timeline;
+			*lsn = fork;
+			return START_ENTER;
+		}
 		/* the rest of the old timeline comes first */
-		*timeline = end_timeline;
-		*lsn = end;
-		return START_AT;
+		*timeline = end->timeline;
 	}
 
-	/* the walsender streams nothing of a timeline from its very end on */
-	for (int i = server->nforks - 1; i >= 0 && server->forks[i].timeline > end_timeline; i--)
-		*timeline = server->forks[i].timeline;
-	*lsn = fork;
-	return START_ENTER;
+	/*
+	 * A claim tells where its publisher went on.  If no WAL is there, that one
+	 * may have ended before it published the history of that timeline.
+	 */
+	return end->kind == WIRE_CLAIM && *timeline > 1 ? START_ENTER : START_AT;
 }
 
 /*
@@ -326,6 +428,8 @@ decide_point(const PointNeeds *point, const SegmentKnown *known, int nknown,
 			}
 			continue;
 		}
+		if (known[k].status.released_point == point->id)
+			continue;			/* it stands there, whatever has become of later ones */
 		if (known[k].status.passed_point >= point->id)
 		{
 			*blocker = segment;

@@ -49,11 +49,18 @@ typedef enum PipeVerdict
 /* For any message of a pipe: is it of our segment, system and format? */
 extern PipeVerdict decide_origin(const PipePosition *position, const WireHeader *header);
 
+/* Reads the header of a pipe's message. */
+typedef WireHeader (*PipeReader) (void *arg, int64 offset);
+
 /*
- * Is this message of use to a receiver that begins at lsn?  The first one of
- * a pipe that is, is where it begins to read.
+ * Where a receiver begins to read that needs the WAL from lsn on: an offset
+ * from low to high.  *epoch gets the claim that holds there.  window is how
+ * many messages of a publisher that has lost its claim may follow the newer
+ * one.
  */
-extern bool decide_needed(const WireHeader *header, uint32 timeline, uint64 lsn);
+extern int64 decide_find_start(int64 low, int64 high, int64 window,
+							   PipeReader read, void *arg, uint64 system_id,
+							   uint32 timeline, uint64 lsn, uint32 *epoch);
 
 /* For a message with WAL; *skip gets how much of it we have already. */
 extern PipeVerdict decide_wal(const PipePosition *position, const WireHeader *header,
@@ -115,7 +122,11 @@ typedef enum StagedVerdict
 extern StagedVerdict decide_staged(uint32 timeline, uint64 lsn, uint32 timeline_here,
 								   uint64 released_lsn, uint64 valid_end);
 
-/* Does a receiver follow this decision, after those it has read? */
+/*
+ * Does a decision hold, after those that stand before it in the topic?  Of
+ * two with the same number the first one does: the second is of an
+ * orchestrator that did not know of the first.
+ */
 extern bool decide_newer(const WireRelease *newest, const WireRelease *release);
 
 /* Does the newest decision let a receiver release, and has it what it takes? */
@@ -150,6 +161,24 @@ extern ClaimVerdict decide_claim(const WireHeader *last, const WireClaim *last_c
 								 uint64 system_id, const WireClaim *ours,
 								 bool take_over);
 
+/* The first claim of that number in a pipe; -1 if it is not there any more */
+extern int64 decide_find_claim(int64 low, int64 high, int64 window,
+							   PipeReader read, void *arg, uint32 epoch);
+
+/*
+ * Takes a pipe's messages one after the other, to find where it ends: with
+ * *end, the last one with WAL that receivers have taken, if there is any.
+ * *end and *epoch are zero before the first one.
+ */
+extern void decide_pipe_end(WireHeader *end, uint32 *epoch, const WireHeader *header);
+
+/*
+ * Does a message of somebody else, which came since we looked, end a
+ * publisher?  Until its own claim is acknowledged (claiming), another one of
+ * that number does, too.
+ */
+extern bool decide_outclaimed(uint32 epoch, bool claiming, const WireHeader *other);
+
 /* Where a publisher's own server is. */
 typedef struct ServerPosition
 {
@@ -169,12 +198,9 @@ typedef enum StartVerdict
 	START_BEHIND				/* the pipe has more than the server */
 } StartVerdict;
 
-/*
- * Where does a publisher begin whose pipe ends at end on end_timeline (0: it
- * is empty)?
- */
-extern StartVerdict decide_start(const ServerPosition *server, uint32 end_timeline,
-								 uint64 end, uint32 *timeline, uint64 *lsn);
+/* Where does a publisher begin whose pipe ends with end (NULL: it is empty)? */
+extern StartVerdict decide_start(const ServerPosition *server, const WireHeader *end,
+								 uint32 *timeline, uint64 *lsn);
 
 /* What the slot must keep, when Kafka has all before acked */
 extern uint64 decide_slot(uint64 acked, uint32 wal_segment_size);

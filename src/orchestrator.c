@@ -40,11 +40,13 @@
 #define DECISION_TIMEOUT_MS 30000
 #define TOPIC_CHECK_MS		1000
 #define IDLE_WAIT_MS		1000	/* to see a promotion by hand */
+#define DECISION_WINDOW		64	/* late ones of attempts that have ended */
 
 enum
 {
 	FROM_POINTS,
 	FROM_STATUS,
+	FROM_RELEASE,
 	NUM_TOPICS
 };
 
@@ -60,6 +62,8 @@ static int	npoints;
 static int	max_points;
 
 static WireRelease decision;	/* the newest one */
+static int64 last_offset;		/* of the release topic, as far as we know it */
+static bool overtaken;			/* somebody else has written to it */
 
 static SegmentKnown *known;		/* in ascending order of segment */
 static int	nknown;
@@ -69,17 +73,24 @@ static int	nknown;
  * ------------------------------------------------------------------------
  */
 
+/*
+ * Reads the newest decision, as the receivers see it.  Behind it there may be
+ * some that came too late, of attempts of ours that ended before they were
+ * acknowledged.
+ */
 static void
 read_last_decision(void)
 {
 	int64		low,
 				high;
+	int64		found = -1;
 	KafkaMessage message;
 	WireHeader	header;
-	WireError	error;
 
 	memset(&decision, 0, sizeof(decision));
+	overtaken = false;
 	kafka_watermarks(consumer, release_topic, &low, &high);
+	last_offset = high - 1;
 
 	/* its state file tells decisions about us from older ones, and promotions */
 	while (pg_atomic_read_u64(&multisite_shared->release_base) == 0)
@@ -89,19 +100,33 @@ read_last_decision(void)
 	}
 	if (low == high)
 		return;
-	kafka_read_at(consumer, release_topic, high - 1, &message);
-	error = message_decode(&message, &header);
-	if (error == WIRE_OK && header.kind != WIRE_RELEASE)
-		error = WIRE_BAD_KIND;
-	if (error == WIRE_OK)
-		error = wire_decode_release(message.body, message.body_len, &decision);
-	message_check(error, release_topic, &message);
+	for (int64 offset = Max(low, high - DECISION_WINDOW); offset < high; offset++)
+	{
+		WireRelease release;
+		WireError	error;
+
+		if (found < 0)
+			kafka_read_at(consumer, release_topic, offset, &message);
+		else
+			kafka_read_next(consumer, offset, &message);
+		error = message_decode(&message, &header);
+		if (error == WIRE_OK && header.kind != WIRE_RELEASE)
+			error = WIRE_BAD_KIND;
+		if (error == WIRE_OK)
+			error = wire_decode_release(message.body, message.body_len, &release);
+		message_check(error, release_topic, &message);
+		if (found < 0 || decide_newer(&decision, &release))
+		{
+			decision = release;
+			found = offset;
+		}
+	}
 	if (header.system_id != GetSystemIdentifier())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("topic \"%s\" belongs to another database system", release_topic),
 				 errhint("Check multisite.cluster_name, multisite.source_site and multisite.site_name.")));
-	if ((uint64) message.offset + 1 < pg_atomic_read_u64(&multisite_shared->release_base))
+	if ((uint64) found + 1 < pg_atomic_read_u64(&multisite_shared->release_base))
 	{
 		WireRelease fresh = {.decision = decision.decision};
 
@@ -109,7 +134,27 @@ read_last_decision(void)
 	}
 }
 
-/* Publishes a decision; it holds once Kafka has acknowledged it. */
+static void
+decision_delivered(void *arg, uint64 tag, int64 offset)
+{
+	if (offset != last_offset + 1)
+		overtaken = true;
+	last_offset = offset;
+}
+
+static void
+decision_overtaken(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("somebody else has written to topic \"%s\"", release_topic),
+			 errdetail("It may have been an earlier attempt of this worker. The newest decision is read again.")));
+}
+
+/*
+ * Publishes a decision; it holds once Kafka has acknowledged it, unless one
+ * that we did not know of came before it.
+ */
 static void
 decide(WireRelease next)
 {
@@ -131,6 +176,8 @@ decide(WireRelease next)
 				 errmsg("could not send to Kafka: %s",
 						kafka_trouble(producer) ? kafka_trouble(producer) : "queue full")));
 	kafka_flush(producer, DECISION_TIMEOUT_MS);
+	if (overtaken)
+		decision_overtaken();
 	decision = next;
 }
 
@@ -329,6 +376,12 @@ take_messages(void)
 	{
 		if (message.topic == FROM_STATUS)
 			take_status(&message);
+		else if (message.topic == FROM_RELEASE)
+		{
+			/* our own are acknowledged before we come here */
+			if (message.offset > last_offset)
+				decision_overtaken();
+		}
 		else
 			take_manifest(&message);
 	}
@@ -596,7 +649,7 @@ open_topics(void)
 	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
 	points_topic = topic_points(multisite_source_site);
 	release_topic = topic_release(multisite_source_site, multisite_site_name);
-	producer = kafka_open_producer(1024 * 1024, NULL, NULL);
+	producer = kafka_open_producer(1024 * 1024, decision_delivered, NULL);
 	consumer = kafka_open_consumer(CONSUMER_FOLLOWS);
 	kafka_ensure_topic(producer, status_topic, TOPIC_STATUS);
 	kafka_ensure_topic(producer, release_topic, TOPIC_PIPE);
@@ -616,6 +669,8 @@ open_topics(void)
 		offsets[FROM_POINTS] = low;
 	names[FROM_STATUS] = status_topic;
 	kafka_watermarks(consumer, status_topic, &offsets[FROM_STATUS], &high);
+	names[FROM_RELEASE] = release_topic;
+	offsets[FROM_RELEASE] = last_offset + 1;
 	kafka_assign(consumer, NUM_TOPICS, names, offsets);
 }
 

@@ -50,6 +50,7 @@
 #define PUBLISH_TIMEOUT_MS	30000
 #define REMOTE_LIST_MS		5000
 #define MAX_REMOTES			16
+#define LATE_WINDOW			64
 
 static KafkaHandle *producer;
 static KafkaHandle *consumer;	/* of the remote sites' status topics */
@@ -60,6 +61,8 @@ static Peer *peers;				/* the registered segments, connected or not */
 static int	npeers;
 
 static uint64 last_id;
+static int64 last_offset;		/* of the points topic, as far as we know it */
+static uint64 overtaken_id;		/* a point whose number somebody else used; or 0 */
 static uint64 last_commits;		/* of all segments, at the last point */
 
 static char *remote_sites[MAX_REMOTES];
@@ -384,7 +387,35 @@ raise_write_lower(WireManifest *manifest, WireManifestEntry *entries, bool verif
 static void
 manifest_delivered(void *arg, uint64 tag, int64 offset)
 {
-	history_reached(tag, POINT_PUBLISHED, GetCurrentTimestamp());
+	if (offset == last_offset + 1)
+		history_reached(tag, POINT_PUBLISHED, GetCurrentTimestamp());
+	else if (overtaken_id == 0)
+		overtaken_id = tag;
+	last_offset = offset;
+}
+
+/*
+ * Of two manifests with the same number the first one counts.  Another one may
+ * have come after we had looked for the greatest number: one that the former
+ * coordinator, or an earlier attempt, had under way when it ended.
+ */
+static void
+check_overtaken(void)
+{
+	PointRecord point;
+
+	if (overtaken_id == 0)
+		return;
+	if (history_by_id(overtaken_id, &point))
+	{
+		point.passed = true;
+		history_put(&point, true);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("the number of a consistency point was used before"),
+			 errdetail("Somebody else has written to topic \"%s\" meanwhile: a former coordinator, perhaps.", points_topic),
+			 errhint("Create another consistency point.")));
 }
 
 static void
@@ -576,13 +607,20 @@ find_last_id(void)
 
 	last_id = history_newest();
 	kafka_watermarks(consumer, points_topic, &low, &high);
-	if (high > low)
+	last_offset = high - 1;
+	overtaken_id = 0;
+
+	/* behind the greatest may be some that came too late, see above */
+	for (int64 offset = Max(low, high - LATE_WINDOW); offset < high; offset++)
 	{
 		KafkaMessage message;
 		WireHeader	header;
 		WireManifest manifest;
 
-		kafka_read_at(consumer, points_topic, high - 1, &message);
+		if (offset == Max(low, high - LATE_WINDOW))
+			kafka_read_at(consumer, points_topic, offset, &message);
+		else
+			kafka_read_next(consumer, offset, &message);
 		(void) message_manifest(points_topic, &message, &manifest);
 		(void) message_decode(&message, &header);
 		if (header.system_id != GetSystemIdentifier())
@@ -611,6 +649,7 @@ serve_request(const Request *request, char *name)
 		make_name(name, last_id + 1);
 	make_point(name, count_commits(), request->action == ACTION_CREATE_VERIFIED_POINT);
 	kafka_flush(producer, PUBLISH_TIMEOUT_MS);
+	check_overtaken();
 }
 
 /* A point of the interval, unless nothing was committed since the last one. */
@@ -664,6 +703,7 @@ points_attempt(void)
 		TimestampTz now;
 
 		kafka_serve(producer);
+		check_overtaken();
 		if (TimestampDifferenceExceeds(remotes_listed_at, GetCurrentTimestamp(), REMOTE_LIST_MS))
 			list_remotes();
 		take_remote_status();

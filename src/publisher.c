@@ -75,6 +75,7 @@ static Peer server = {.segment = 0};
 static KafkaHandle *producer;
 static KafkaHandle *status_consumer;
 static KafkaHandle *finder;		/* looks up single messages of the pipe */
+static int64 finder_next;		/* where it reads on; -1 if it has not read yet */
 static char *pipe_topic;
 static char *fingerprint;
 
@@ -86,7 +87,7 @@ static XLogRecPtr acked_lsn;
 static PruneMarks marks;		/* of the pipe, to delete what is not needed */
 static TimestampTz pruned_at;
 static bool prune_fails;
-static int64 last_offset;		/* of our last acknowledged message */
+static int64 last_offset;		/* of the pipe's last message, as far as we know */
 static int64 foreign_from;		/* messages of somebody else: from this offset, */
 static int64 foreign_to;		/* up to before this one; 0 if there are none */
 static XLogRecPtr reported_flush;
@@ -141,65 +142,62 @@ decode_pipe(const KafkaMessage *message)
 	return header;
 }
 
+static void
+open_finder(void)
+{
+	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
+	finder_next = -1;
+}
+
 static WireHeader
 read_pipe(int64 offset, KafkaMessage *message)
 {
-	kafka_read_at(finder, pipe_topic, offset, message);
+	if (offset == finder_next)
+		kafka_read_next(finder, offset, message);
+	else
+		kafka_read_at(finder, pipe_topic, offset, message);
+	finder_next = offset + 1;
 	return decode_pipe(message);
 }
 
-/* The same for the message behind the one that was read last. */
+/* A PipeReader */
 static WireHeader
-read_pipe_next(int64 offset, KafkaMessage *message)
+read_pipe_header(void *arg, int64 offset)
 {
-	kafka_read_next(finder, offset, message);
-	return decode_pipe(message);
-}
-
-/*
- * The last message of the newest claim.  Behind it may be some of a publisher
- * that had lost its claim and did not know yet: as many as it had under way.
- */
-static WireHeader
-read_last_valid(int64 low, int64 high)
-{
-	int64		window = multisite_publisher_memory / 128 + 64;
-	WireHeader	last = {0};
 	KafkaMessage message;
 
-	for (int64 offset = Max(low, high - window); offset < high; offset++)
-	{
-		WireHeader	header = offset == Max(low, high - window) ?
-			read_pipe(offset, &message) : read_pipe_next(offset, &message);
-
-		if (header.epoch >= last.epoch)
-			last = header;
-	}
-	return last;
+	return read_pipe(offset, &message);
 }
 
-/*
- * The claim under which the pipe was written last: the first message of the
- * last epoch, found by binary search.
- */
+/* Behind its end may be what a publisher had under way that had lost its claim. */
+static WireHeader
+read_end(int64 low, int64 high)
+{
+	WireHeader	end = {0};
+	KafkaMessage message;
+
+	epoch = 0;
+	for (int64 offset = Max(low, high - PIPE_WINDOW); offset < high; offset++)
+	{
+		WireHeader	header = read_pipe(offset, &message);
+
+		decide_pipe_end(&end, &epoch, &header);
+	}
+	return end;
+}
+
+/* The claim under which the pipe was written last; false if it is gone. */
 static bool
 read_last_claim(int64 low, int64 high, uint32 last_epoch,
 				WireHeader *header, WireClaim *claim)
 {
 	KafkaMessage message;
+	int64		offset = decide_find_claim(low, high, PIPE_WINDOW, read_pipe_header, NULL, last_epoch);
 
-	while (low < high)
-	{
-		int64		middle = low + (high - low) / 2;
-
-		if (read_pipe(middle, &message).epoch >= last_epoch)
-			high = middle;
-		else
-			low = middle + 1;
-	}
-	*header = read_pipe(low, &message);
-	return header->kind == WIRE_CLAIM &&
-		wire_decode_claim(message.body, message.body_len, claim) == WIRE_OK;
+	if (offset < 0)
+		return false;
+	*header = read_pipe(offset, &message);
+	return wire_decode_claim(message.body, message.body_len, claim) == WIRE_OK;
 }
 
 static void
@@ -241,44 +239,38 @@ refuse_claim(ClaimVerdict verdict, const WireHeader *header, const WireClaim *cl
 }
 
 /*
- * Reads what the pipe holds, and claims it.  *end_timeline and *end get where
- * its last message ends; 0 if the pipe is empty.
+ * Reads the end of the pipe, and whether we may claim it.  Returns false if
+ * the pipe is empty.
  */
-static void
-read_pipe_end(TimeLineID server_timeline, TimeLineID *end_timeline, XLogRecPtr *end)
+static bool
+read_pipe_end(TimeLineID server_timeline, WireHeader *end)
 {
 	int64		low,
 				high;
-	WireHeader	last;
 	WireHeader	claim_header;
 	WireClaim	claim;
 	WireClaim	ours;
 	ClaimVerdict verdict;
 	bool		take_over = access(TAKE_OVER_FILE, F_OK) == 0;
 
-	*end_timeline = 0;
-	*end = InvalidXLogRecPtr;
 	epoch = 0;
-	last_offset = -1;
 	prune_forget(&marks, PRUNE_STEP);
 
 	worker_set_state(WORKER_POSITIONING, "reads the end of topic %s", pipe_topic);
-	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
+	open_finder();
 	kafka_watermarks(finder, pipe_topic, &low, &high);
+	last_offset = high - 1;
 	if (low == high)
-		return;
+		return false;
 
-	last = read_last_valid(low, high);
-	epoch = last.epoch;
-	*end_timeline = last.timeline;
-	*end = last.lsn + (last.kind == WIRE_WAL ? last.length : 0);
+	*end = read_end(low, high);
 
 	identity_claim(&ours, server_timeline);
-	if (!read_last_claim(low, high, last.epoch, &claim_header, &claim))
+	if (!read_last_claim(low, high, epoch, &claim_header, &claim))
 	{
 		/* pruned away; what is left tells the system and the timeline */
-		claim_header = last;
-		claim.timeline = last.timeline;
+		claim_header = *end;
+		claim.timeline = end->timeline;
 		strlcpy(claim.host, "(unknown)", sizeof(claim.host));
 		strlcpy(claim.data_directory, "(unknown)", sizeof(claim.data_directory));
 		memset(claim.identity, 0, sizeof(claim.identity));
@@ -289,6 +281,28 @@ read_pipe_end(TimeLineID server_timeline, TimeLineID *end_timeline, XLogRecPtr *
 		ereport(LOG,
 				(errmsg("multisite publisher takes over topic \"%s\"", pipe_topic),
 				 errdetail("It was claimed by %s:%s.", claim.host, claim.data_directory)));
+	return true;
+}
+
+/* Somebody else's messages are in our pipe: is one of them a newer claim? */
+static void
+check_foreign_writer(bool claiming)
+{
+	KafkaMessage message;
+
+	open_finder();
+	for (int64 offset = foreign_from; offset < foreign_to; offset++)
+	{
+		WireHeader	header = read_pipe(offset, &message);
+
+		if (decide_outclaimed(epoch, claiming, &header))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("another server has claimed topic \"%s\"", pipe_topic),
+					 errdetail("Its claim is number %u, this server's was %u.", header.epoch, epoch)));
+	}
+	close_finder();
+	foreign_to = 0;
 }
 
 static void
@@ -308,6 +322,10 @@ send_claim(TimeLineID server_timeline, XLogRecPtr lsn)
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("could not send to Kafka: %s", kafka_trouble(producer) ? kafka_trouble(producer) : "queue full")));
 	kafka_flush(producer, 30000);
+
+	/* somebody else may have read the same end of the pipe, and claimed it */
+	if (foreign_to != 0)
+		check_foreign_writer(true);
 	(void) unlink(TAKE_OVER_FILE);
 }
 
@@ -493,7 +511,7 @@ start_streaming(XLogRecPtr from)
  */
 static XLogRecPtr
 choose_start(TimeLineID server_timeline, XLogRecPtr server_flush,
-			 TimeLineID end_timeline, XLogRecPtr end, bool *enter)
+			 const WireHeader *end, bool *enter)
 {
 	TimelineFork forks[64];
 	XLogRecPtr	start;
@@ -505,9 +523,9 @@ choose_start(TimeLineID server_timeline, XLogRecPtr server_flush,
 	};
 	StartVerdict verdict;
 
-	if (server_timeline > 1 && end_timeline != server_timeline)
+	if (server_timeline > 1 && (end == NULL || end->timeline != server_timeline))
 		position.nforks = read_history(server_timeline, forks, lengthof(forks));
-	verdict = decide_start(&position, end_timeline, end, &timeline, &start);
+	verdict = decide_start(&position, end, &timeline, &start);
 	*enter = verdict == START_ENTER;
 	switch (verdict)
 	{
@@ -517,7 +535,7 @@ choose_start(TimeLineID server_timeline, XLogRecPtr server_flush,
 		case START_OLD_TIMELINE:
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("topic \"%s\" is on timeline %u already", pipe_topic, end_timeline),
+					 errmsg("topic \"%s\" is on timeline %u already", pipe_topic, end->timeline),
 					 errdetail("This server is on timeline %u: another one was promoted in its place.",
 							   server_timeline),
 					 errhint("Make this server a standby of the new primary, or set multisite.publish = off.")));
@@ -527,14 +545,14 @@ choose_start(TimeLineID server_timeline, XLogRecPtr server_flush,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("topic \"%s\" is on a timeline that this server does not come from", pipe_topic),
 					 errdetail("The topic ends on timeline %u, this server is on timeline %u.",
-							   end_timeline, server_timeline)));
+							   end->timeline, server_timeline)));
 			break;
 		case START_BEHIND:
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("topic \"%s\" is ahead of this server", pipe_topic),
 					 errdetail("The topic ends at %X/%X, this server at %X/%X: it has lost WAL, or was restored from a backup.",
-							   LSN_FORMAT_ARGS(end), LSN_FORMAT_ARGS(server_flush)),
+							   LSN_FORMAT_ARGS(start), LSN_FORMAT_ARGS(server_flush)),
 					 errhint("Delete the topic, and take new base backups for this segment at the remote sites.")));
 			break;
 	}
@@ -552,8 +570,8 @@ pipe_delivered(void *arg, uint64 tag, int64 offset)
 {
 	acked_lsn = Max(acked_lsn, (XLogRecPtr) tag);
 
-	/* nobody else writes to our pipe, so its offsets are ours, one by one */
-	if (last_offset >= 0 && offset > last_offset + 1)
+	/* nobody else should write to our pipe, so its offsets are ours, one by one */
+	if (offset > last_offset + 1)
 	{
 		if (foreign_to == 0)
 			foreign_from = last_offset + 1;
@@ -855,27 +873,6 @@ follow_timeline(void)
 	start_streaming(begin);
 }
 
-/* Somebody else's messages are in our pipe: is one of them a newer claim? */
-static void
-check_foreign_writer(void)
-{
-	KafkaMessage message;
-
-	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
-	for (int64 offset = foreign_from; offset < foreign_to; offset++)
-	{
-		WireHeader	header = read_pipe(offset, &message);
-
-		if (header.epoch > epoch)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_IN_USE),
-					 errmsg("another server has claimed topic \"%s\"", pipe_topic),
-					 errdetail("Its claim is number %u, this server's was %u.", header.epoch, epoch)));
-	}
-	close_finder();
-	foreign_to = 0;
-}
-
 static void
 update_figures(TimestampTz *last, uint64 *last_bytes)
 {
@@ -959,7 +956,7 @@ stream(void)
 		}
 		kafka_serve(producer);
 		if (foreign_to != 0)
-			check_foreign_writer();
+			check_foreign_writer(false);
 		if (blocked && publish_held())
 			continue;
 		if (TimestampDifferenceExceeds(remotes_listed_at, GetCurrentTimestamp(), REMOTE_LIST_MS))
@@ -991,8 +988,8 @@ publisher_attempt(void)
 	PGresult   *result;
 	TimeLineID	server_timeline;
 	XLogRecPtr	server_flush;
-	TimeLineID	end_timeline;
-	XLogRecPtr	end;
+	WireHeader	end;
+	bool		is_empty;
 	XLogRecPtr	start;
 	bool		enter;
 
@@ -1025,10 +1022,10 @@ publisher_attempt(void)
 						   (unsigned long long) system_id,
 						   (unsigned long long) GetSystemIdentifier())));
 
-	read_pipe_end(server_timeline, &end_timeline, &end);
+	is_empty = !read_pipe_end(server_timeline, &end);
 	close_finder();
-	acquire_slot(end_timeline == 0);
-	start = choose_start(server_timeline, server_flush, end_timeline, end, &enter);
+	acquire_slot(is_empty);
+	start = choose_start(server_timeline, server_flush, is_empty ? NULL : &end, &enter);
 	send_claim(server_timeline, start);
 	if (enter)
 		enter_timeline(timeline, start);

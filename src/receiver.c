@@ -326,40 +326,46 @@ unexpected_message(const WireHeader *header, const KafkaMessage *message)
 					   (long long) message->offset, wire_kind_name(header->kind))));
 }
 
+static WireHeader
+read_pipe(void *arg, int64 offset)
+{
+	static int64 last;
+	KafkaMessage message;
+	WireHeader	header;
+
+	if (finder == NULL)
+	{
+		finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
+		last = -1;
+	}
+	if (last >= 0 && offset == last + 1)
+		kafka_read_next(finder, offset, &message);
+	else
+		kafka_read_at(finder, topics[FROM_PIPE], offset, &message);
+	last = offset;
+	message_check(message_decode(&message, &header), topics[FROM_PIPE], &message);
+	return header;
+}
+
 /*
- * The first message that is needed from an LSN on, by binary search: within a
- * pipe, (timeline, end) only grows.
+ * Where to read on for what follows an LSN.  *epoch gets the claim that holds
+ * there.
  */
 static int64
-find_pipe_offset(TimeLineID timeline, XLogRecPtr lsn)
+find_pipe_offset(TimeLineID timeline, XLogRecPtr lsn, uint32 *epoch)
 {
 	int64		low,
-				high,
-				first;
+				high;
+	int64		offset;
 
 	worker_set_state(WORKER_POSITIONING, "looks for %X/%X in topic %s",
 					 LSN_FORMAT_ARGS(lsn), topics[FROM_PIPE]);
-	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
-	kafka_watermarks(finder, topics[FROM_PIPE], &first, &high);
-	low = first;
-	while (low < high)
-	{
-		int64		middle = low + (high - low) / 2;
-		KafkaMessage message;
-		WireHeader	header;
-
-		kafka_read_at(finder, topics[FROM_PIPE], middle, &message);
-		message_check(message_decode(&message, &header), topics[FROM_PIPE], &message);
-		if (decide_needed(&header, timeline, lsn))
-			high = middle;
-		else
-			low = middle + 1;
-	}
+	kafka_watermarks(consumer, topics[FROM_PIPE], &low, &high);
+	offset = decide_find_start(low, high, PIPE_WINDOW, read_pipe, NULL,
+							   GetSystemIdentifier(), timeline, lsn, epoch);
 	kafka_close(finder);
 	finder = NULL;
-
-	/* a history message and a claim may stand just before */
-	return Max(first, low - 2);
+	return offset;
 }
 
 /*
@@ -408,7 +414,7 @@ create_staging(void)
 	find_base(&initial);
 	initial.timeline = initial.released_timeline = initial.base_timeline;
 	initial.staged_lsn = initial.released_lsn = initial.base_lsn;
-	initial.pipe_offset = find_pipe_offset(initial.base_timeline, initial.base_lsn);
+	initial.pipe_offset = find_pipe_offset(initial.base_timeline, initial.base_lsn, &initial.epoch);
 	kafka_watermarks(consumer, topics[FROM_POINTS], &initial.points_offset, &high);
 
 	/*
@@ -614,11 +620,12 @@ static bool
 find_place_again(void)
 {
 	int64		offset;
+	uint32		epoch;
 
 	if (pipe_searched)
 		return false;
 	pipe_searched = true;
-	offset = find_pipe_offset(staging->timeline, staging->staged_lsn);
+	offset = find_pipe_offset(staging->timeline, staging->staged_lsn, &epoch);
 	ereport(LOG,
 			(errmsg("multisite receiver found its place in topic \"%s\" anew", topics[FROM_PIPE]),
 			 errdetail("It was at offset %lld, and goes on at offset %lld for %X/%X.",
@@ -789,9 +796,11 @@ take_decision(const KafkaMessage *message)
 				  topics[FROM_RELEASE], message);
 
 	/* kept until it is carried out, so the offset stays at it */
-	staging->release_offset = message->offset;
 	if (decide_newer(&decision, &release))
+	{
+		staging->release_offset = message->offset;
 		decision = release;
+	}
 }
 
 /* Takes what there is, up to what one sync should cover; true if any. */
@@ -921,7 +930,11 @@ check_points(void)
 		StagedVerdict verdict;
 
 		if (points[i].passed)
+		{
+			/* known from the history, if we died before the state was saved */
+			staging->passed_point = Max(staging->passed_point, points[i].id);
 			continue;
+		}
 		verdict = decide_staged(points[i].timeline, points[i].lsn,
 								staging_timeline_at(points[i].lsn),
 								staging->released_lsn, valid_end);
@@ -1329,6 +1342,18 @@ open_pipe(void)
 					 errmsg("topic \"%s\" does not exist", topics[FROM_PIPE]),
 					 errdetail("It was there before."),
 					 errhint("If the source segment's publisher makes it anew, take a new base backup for this segment.")));
+		if (staging->timeline == staging->base_timeline &&
+			staging->staged_lsn == staging->base_lsn)
+		{
+			/*
+			 * A base backup of a new primary may be older than that one's
+			 * claim, with WAL that it does not come from in between.
+			 */
+			staging->pipe_offset = find_pipe_offset(staging->base_timeline,
+													staging->base_lsn, &staging->epoch);
+			staging->next_timeline = 0;
+			staging->switch_lsn = 0;
+		}
 		kafka_watermarks(consumer, topics[FROM_PIPE], &low, &high);
 		if (staging->epoch > 0 && low < high && !pipe_has_our_claim(low, high))
 			ereport(ERROR,

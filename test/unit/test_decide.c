@@ -62,6 +62,9 @@ test_wal(void)
 	h = wal(1000, 10);
 	h.epoch = 4;
 	ok(verdict(p, h, &skip) == PIPE_STALE_CLAIM, "a claim that was lost");
+	h.kind = WIRE_CLAIM;
+	ok(decide_origin(&p, &h) == PIPE_MADE_ANEW, "an older claim, as such");
+	h.kind = WIRE_WAL;
 	h.epoch = 6;
 	ok(verdict(p, h, &skip) == PIPE_TAKE, "a newer claim");
 
@@ -104,6 +107,123 @@ test_history(void)
 	ok(decide_parse_history("nonsense\n", 9, forks, 4) == -1, "nonsense");
 	ok(decide_parse_history("2\t0/10\n1\t0/20\n", 14, forks, 4) == -1, "timelines out of order");
 	ok(decide_parse_history("", 0, forks, 4) == 0, "an empty history");
+
+	{
+		PipePosition p = position();
+		WireHeader	h = wal(1000, 10);
+		uint64		fork = 0;
+
+		ok(decide_history(&p, &h, text, strlen(text), &fork) == HISTORY_KNOWN, "the history of our own timeline");
+		h.timeline = 3;
+		ok(decide_history(&p, &h, text, strlen(text), &fork) == HISTORY_FOLLOWS && fork == UINT64CONST(0x1000000A0), "of one that follows");
+		ok(decide_history(&p, &h, text, 10, &fork) == HISTORY_FOREIGN, "of one that does not, or cannot be read");
+	}
+}
+
+static void
+test_staged(void)
+{
+	TimelineSwitch switches[2] = {{2, 100}, {3, 200}};
+	WireRelease newest = {.decision = 3,.released_point = 5};
+	WireRelease other = {.decision = 3};
+
+	ok(decide_timeline_at(1, switches, 2, 100) == 1 && decide_timeline_at(1, switches, 2, 101) == 2 &&
+	   decide_timeline_at(1, switches, 2, 201) == 3 && decide_timeline_at(1, NULL, 0, 201) == 1, "the timeline at an LSN");
+
+	ok(decide_staged(2, 99, 2, 100, 200) == STAGED_BEFORE, "a point before what is released");
+	ok(decide_staged(1, 150, 2, 100, 200) == STAGED_VOID, "a point of a timeline that was left before it");
+	ok(decide_staged(2, 201, 2, 100, 200) == STAGED_WAITS, "a point that is not all here");
+	ok(decide_staged(3, 150, 2, 100, 200) == STAGED_WAITS, "a point of a timeline that is still to come");
+	ok(decide_staged(2, 100, 2, 100, 200) == STAGED_RELEASED, "a point where the release ends");
+	ok(decide_staged(2, 200, 2, 100, 200) == STAGED_HERE, "a point that is here");
+
+	ok(!decide_newer(&newest, &other), "of two decisions with one number the first counts");
+	other.decision = 4;
+	ok(decide_newer(&newest, &other) && !decide_newer(&other, &newest), "a newer decision counts");
+
+	ok(decide_release(&newest, 4, 5) && decide_release(&newest, 4, 6), "a release");
+	ok(!decide_release(&newest, 5, 6), "which was done already");
+	ok(!decide_release(&newest, 4, 4), "which is not staged here");
+
+	ok(decide_promotion_step(&newest, false, 9, 9) == PROMOTION_NONE, "no promotion is decided");
+	newest.promote_point = 5;
+	ok(decide_promotion_step(&newest, false, 4, 4) == PROMOTION_STAGES, "its point is not released");
+	ok(decide_promotion_step(&newest, false, 5, 4) == PROMOTION_APPLIES, "nor applied");
+	ok(decide_promotion_step(&newest, false, 5, 5) == PROMOTION_NOW, "a segment goes ahead");
+	ok(decide_promotion_step(&newest, true, 5, 5) == PROMOTION_OTHERS, "the coordinator waits");
+	newest.segments_promoted = true;
+	ok(decide_promotion_step(&newest, true, 5, 5) == PROMOTION_NOW, "for the others");
+}
+
+/* A pipe of n messages. */
+static WireHeader
+pipe_read(void *arg, int64 offset)
+{
+	return ((WireHeader *) arg)[offset];
+}
+
+static void
+test_pipe(void)
+{
+	/* server 1 has claim 5 on timeline 1, server 2 claim 6; two of claim 5 are late */
+	WireHeader	pipe[] = {
+		{.kind = WIRE_CLAIM,.epoch = 5,.timeline = 1,.system_id = 1,.lsn = 100},
+		{.kind = WIRE_WAL,.epoch = 5,.timeline = 1,.system_id = 1,.lsn = 100,.length = 100},
+		{.kind = WIRE_CLAIM,.epoch = 6,.timeline = 1,.system_id = 1,.lsn = 200},
+		{.kind = WIRE_WAL,.epoch = 5,.timeline = 1,.system_id = 1,.lsn = 200,.length = 500},
+		{.kind = WIRE_WAL,.epoch = 6,.timeline = 1,.system_id = 1,.lsn = 200,.length = 100},
+		{.kind = WIRE_WAL,.epoch = 5,.timeline = 1,.system_id = 1,.lsn = 150,.length = 10},
+		{.kind = WIRE_WAL,.epoch = 6,.timeline = 1,.system_id = 1,.lsn = 300,.length = 100},
+		{.kind = WIRE_CLAIM,.epoch = 7,.timeline = 2,.system_id = 1,.lsn = 350}
+	};
+	const int	n = lengthof(pipe);
+	WireHeader	end = {0};
+	uint32		epoch = 0;
+	TimelineFork fork = {1, 350};
+	ServerPosition server = {.timeline = 2,.flush_lsn = 1000,.slot_lsn = 90,.forks = &fork,.nforks = 1};
+	uint32		timeline;
+	uint64		lsn;
+
+	ok(decide_find_start(0, n, 8, pipe_read, pipe, 1, 1, 250, &epoch) == 4 && epoch == 6, "where 250 begins, past what is late");
+	ok(decide_find_start(0, n, 8, pipe_read, pipe, 1, 1, 150, &epoch) == 1 && epoch == 5, "where 150 begins");
+	ok(decide_find_start(0, n, 8, pipe_read, pipe, 1, 1, 900, &epoch) == 7 && epoch == 6, "a later timeline is behind all of this one");
+	ok(decide_find_start(0, n, 8, pipe_read, pipe, 1, 2, 900, &epoch) == n && epoch == 7, "what has not come yet");
+	ok(decide_find_start(0, n, 8, pipe_read, pipe, 2, 1, 150, &epoch) == n && epoch == 0, "nothing is of this system");
+
+	ok(decide_find_claim(0, n, 8, pipe_read, pipe, 6) == 2 && decide_find_claim(0, n, 8, pipe_read, pipe, 5) == 0, "claims are found");
+	ok(decide_find_claim(3, 7, 8, pipe_read, pipe, 6) == -1, "unless they are gone");
+
+	epoch = 0;
+	for (int i = 0; i < n; i++)
+		decide_pipe_end(&end, &epoch, &pipe[i]);
+	ok(epoch == 7 && end.lsn == 300 && end.length == 100, "the pipe ends with the last WAL that counts");
+	ok(decide_start(&server, &end, &timeline, &lsn) == START_ENTER && timeline == 2 && lsn == 350, "and goes on at the fork, with the history");
+	memset(&end, 0, sizeof(end));
+	epoch = 0;
+	for (int i = 3; i < n; i++)
+		decide_pipe_end(&end, &epoch, &pipe[i]);
+	ok(end.lsn == 300, "late messages in front do not count");
+
+	ok(decide_start(&server, NULL, &timeline, &lsn) == START_ENTER && timeline == 2 && lsn == 350, "an empty pipe");
+	end = pipe[1];
+	ok(decide_start(&server, &end, &timeline, &lsn) == START_AT && timeline == 1 && lsn == 200, "the rest of the old timeline comes first");
+	end.timeline = 2;
+	ok(decide_start(&server, &end, &timeline, &lsn) == START_AT && timeline == 2 && lsn == 200, "the pipe is on our timeline");
+	end.kind = WIRE_CLAIM;
+	ok(decide_start(&server, &end, &timeline, &lsn) == START_ENTER, "or perhaps not yet");
+	end = pipe[3];
+	end.timeline = 2;
+	end.length = 900;
+	ok(decide_start(&server, &end, &timeline, &lsn) == START_BEHIND, "the pipe is ahead of us");
+	end.timeline = 3;
+	ok(decide_start(&server, &end, &timeline, &lsn) == START_OLD_TIMELINE, "on a newer timeline");
+	server.nforks = 0;
+	end.timeline = 1;
+	ok(decide_start(&server, &end, &timeline, &lsn) == START_FOREIGN_TIMELINE, "on one that is not ours");
+
+	ok(!decide_outclaimed(6, false, &pipe[2]) && decide_outclaimed(6, true, &pipe[2]) &&
+	   decide_outclaimed(5, false, &pipe[2]) && !decide_outclaimed(7, true, &pipe[2]), "whose claim ends whom");
+	ok(decide_slot(1000, 100) == 900 && decide_slot(50, 100) == 0, "the slot keeps a segment");
 }
 
 static void
@@ -147,6 +267,34 @@ test_point(void)
 	known[3].status.passed_point = 7;
 	ok(decide_point(&point, known, 4, &blocker) == POINT_UNUSABLE && blocker == 2, "it lies before the base backup of one");
 	ok(decide_point(&point, NULL, 0, &blocker) == POINT_WAITS && blocker == -1, "nothing is known");
+
+	/* a later point is void, but all stand at this one */
+	for (int i = 0; i < 4; i++)
+	{
+		known[i].heard = true;
+		known[i].status.staged_point = known[i].status.released_point = 7;
+	}
+	known[3].status.passed_point = 8;
+	ok(decide_point(&point, known, 4, &blocker) == POINT_RELEASABLE, "all stand at it");
+
+	{
+		KnownPoint	points[3] = {{{6, 3, entries}, "a", 0}, {{7, 3, entries}, "b", 1}, {{9, 3, entries}, "c", 2}};
+		PointHeld	held;
+
+		known[3].status.released_point = 6;
+		known[3].status.passed_point = 0;
+		ok(decide_newest(points, 3, 5, known, 4, &held) == &points[1] && held.point == &points[2] &&
+		   held.verdict == POINT_WAITS && held.blocker == -1, "the newest that may be released, and why no newer one");
+		ok(decide_newest(points, 3, 7, known, 4, &held) == NULL, "none behind the released one");
+		known[1].status.staged_point = known[1].status.released_point = 6;
+		ok(decide_newest(points, 3, 5, known, 4, &held) == &points[0], "the one before");
+
+		ok(!decide_others_promoted(&point, known, 4, -1), "nobody is promoted");
+		known[1].status.promoted_point = 7;
+		ok(!decide_others_promoted(&point, known, 4, -1), "one is");
+		known[3].status.promoted_point = 7;
+		ok(decide_others_promoted(&point, known, 4, -1), "all but the coordinator are");
+	}
 }
 
 static void
@@ -228,6 +376,8 @@ main(void)
 	test_offline();
 	test_wal();
 	test_history();
+	test_staged();
+	test_pipe();
 	test_claim();
 	test_point();
 	test_in_doubt();
