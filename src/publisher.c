@@ -86,6 +86,8 @@ static XLogRecPtr sent_lsn;
 static XLogRecPtr acked_lsn;
 static PruneMarks marks;		/* of the pipe, to delete what is not needed */
 static TimestampTz pruned_at;
+static int64 claim_offset;		/* of our claim */
+static TimeLineID claim_timeline;
 static bool prune_fails;
 static int64 last_offset;		/* of the pipe's last message, as far as we know */
 static int64 foreign_from;		/* messages of somebody else: from this offset, */
@@ -326,6 +328,8 @@ send_claim(TimeLineID server_timeline, XLogRecPtr lsn)
 	/* somebody else may have read the same end of the pipe, and claimed it */
 	if (foreign_to != 0)
 		check_foreign_writer(true);
+	claim_offset = last_offset;
+	claim_timeline = server_timeline;
 	(void) unlink(TAKE_OVER_FILE);
 }
 
@@ -676,6 +680,12 @@ prune(void)
 	before = prune_before(&marks, least_remote(true), (uint64) multisite_prune_margin * 1024 * 1024);
 	if (before < 0)
 		return;
+	if (claim_offset < before)
+	{
+		/* who publishes must still be in the pipe: claim it once more, at its end */
+		kafka_flush(producer, 30000);
+		send_claim(claim_timeline, sent_lsn);
+	}
 	if (kafka_delete_before(producer, pipe_topic, before, problem, sizeof(problem)))
 	{
 		if (prune_fails)

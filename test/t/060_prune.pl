@@ -65,6 +65,10 @@ on_other($point);
 my $first = wait_until_first_offset_is_past(0);
 cmp_ok($first, '>', 0, 'what both sites have applied is deleted');
 
+# the pipe still says who publishes
+$c->source(-1)->restart;
+$c->wait_published(-1);
+
 # one site is away, then the other one paused
 $other->stop;
 $c->wait_applied(load(2));

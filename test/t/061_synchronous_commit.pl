@@ -134,6 +134,7 @@ sub staged_rows
 		print $f $bytes;
 		close($f);
 	}
+	chmod 0700, $copy->data_dir;
 	unlink $copy->data_dir . '/standby.signal';
 	unlink $copy->data_dir . '/postmaster.pid';
 	$copy->append_conf('postgresql.conf', "shared_preload_libraries = ''\nsynchronous_standby_names = ''");
