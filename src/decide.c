@@ -23,10 +23,11 @@ decide_origin(const PipePosition *position, const WireHeader *header)
 {
 	if (header->segment != position->segment)
 		return PIPE_WRONG_SEGMENT;
-	if (header->system_id != position->system_id)
-		return PIPE_WRONG_SYSTEM;
+	/* before the system, which is another one, too, when one site was upgraded */
 	if (header->pg_major != position->pg_major)
 		return PIPE_WRONG_VERSION;
+	if (header->system_id != position->system_id)
+		return PIPE_WRONG_SYSTEM;
 	if (header->wal_segment_size != position->wal_segment_size)
 		return PIPE_WRONG_SEGMENT_SIZE;
 	if (header->epoch < position->epoch)

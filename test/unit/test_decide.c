@@ -54,6 +54,8 @@ test_wal(void)
 	h = wal(1000, 10);
 	h.pg_major = 16;
 	ok(verdict(p, h, &skip) == PIPE_WRONG_VERSION, "another major version");
+	h.system_id = 2;
+	ok(verdict(p, h, &skip) == PIPE_WRONG_VERSION, "a source that was upgraded is told from another system");
 	h = wal(1000, 10);
 	h.wal_segment_size = 1 << 20;
 	ok(verdict(p, h, &skip) == PIPE_WRONG_SEGMENT_SIZE, "another wal_segment_size");
