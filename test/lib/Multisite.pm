@@ -205,8 +205,15 @@ sub remote_sql
 sub wait_for
 {
 	my ($self, $node, $query, $expected) = @_;
+	my $reached;
 
-	return 1 if $node->poll_query_until('postgres', $query, $expected // 't');
+	# IPC::Run, but for its newest versions, dies if a psql that cannot connect
+	# ends before it has read the query
+	until (eval { $reached = $node->poll_query_until('postgres', $query, $expected // 't'); 1 })
+	{
+		die $@ unless $@ =~ /Broken pipe/;
+	}
+	return 1 if $reached;
 	diag($node->name . " does not get there: $query");
 	diag($node->safe_psql('postgres', 'SELECT worker, state, reason, last_error FROM multisite_status'));
 	die "timed out";
