@@ -30,7 +30,7 @@ OBJS = \
 	src/worker.o
 
 EXTENSION = multisite_repl
-DATA = sql/multisite_repl--1.0.sql
+DATA = $(wildcard sql/multisite_repl--*.sql)
 PGFILEDESC = "multisite_repl - a consistent copy of a whole cluster at another site"
 
 REGRESS = surface privileges errors
