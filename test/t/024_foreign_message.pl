@@ -20,9 +20,15 @@ $c->sql($_, 'CREATE TABLE t (a int)') foreach $c->ids;
 $c->wait_applied($c->create_point('good'));
 $c->source(0)->stop;
 
+# Kafka 4 moved the class
 my $in = "this is no WAL\n";
-IPC::Run::run([ "$ENV{MULTISITE_SRC}/test/kafka/broker", 'tool', $ENV{MULTISITE_KAFKA_DIR},
-	'org.apache.kafka.tools.ConsoleProducer', '--topic', "$c->{cluster}.main.wal.0" ], '<', \$in);
+my $sent;
+foreach my $class ('org.apache.kafka.tools.ConsoleProducer', 'kafka.tools.ConsoleProducer')
+{
+	$sent ||= IPC::Run::run([ "$ENV{MULTISITE_SRC}/test/kafka/broker", 'tool', $ENV{MULTISITE_KAFKA_DIR},
+		$class, '--topic', "$c->{cluster}.main.wal.0" ], '<', \$in);
+}
+die 'could not send the message' unless $sent;
 $c->wait_for($c->remote(0), q{SELECT state = 'failed' AND reason LIKE 'invalid message in Kafka topic%no multisite header%'
 	FROM multisite_status WHERE worker = 'receiver'});
 pass('the receiver stops, and says at which message');
