@@ -95,8 +95,14 @@ load_segments(void)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
-	if (segments_extension_exists())
-		n = segments_registered(multisite_site_name, &segments);
+	/* without its registry a cluster would look like a coordinator alone */
+	if (!segments_extension_exists())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"multisite_repl\" does not exist in database \"%s\"", multisite_database),
+				 errdetail("The registry of the cluster's segments is in it."),
+				 errhint("CREATE EXTENSION multisite_repl, and register the segments if there are any.")));
+	n = segments_registered(multisite_site_name, &segments);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);

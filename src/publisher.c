@@ -425,6 +425,17 @@ slot_name(char *name)
 }
 
 static void
+slot_has_lost_wal(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("replication slot \"%s\" has lost WAL that Kafka does not have", name),
+			 errdetail("It exceeded max_slot_wal_keep_size while Kafka was away, or was dropped."),
+			 errhint("Drop the slot, delete topic \"%s\", and take new base backups for this segment at the remote sites.",
+					 pipe_topic)));
+}
+
+static void
 acquire_slot(bool pipe_is_empty)
 {
 	char		name[NAMEDATALEN];
@@ -441,12 +452,27 @@ acquire_slot(bool pipe_is_empty)
 	}
 	ReplicationSlotAcquire_compat(name);
 	if (XLogRecPtrIsInvalid(MyReplicationSlot->data.restart_lsn))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("replication slot \"%s\" has lost WAL that Kafka does not have", name),
-				 errdetail("It exceeded max_slot_wal_keep_size while Kafka was away."),
-				 errhint("Drop the slot, delete topic \"%s\", and take new base backups for this segment at the remote sites.",
-						 pipe_topic)));
+		slot_has_lost_wal(name);
+}
+
+/* A new slot begins at the last checkpoint, which may be too late for us. */
+static void
+hold_wal(XLogRecPtr from)
+{
+	ReplicationSlot *slot = MyReplicationSlot;
+	XLogSegNo	segno;
+
+	if (slot->data.restart_lsn <= from)
+		return;
+	SpinLockAcquire(&slot->mutex);
+	slot->data.restart_lsn = from;
+	SpinLockRelease(&slot->mutex);
+	ReplicationSlotMarkDirty();
+	ReplicationSlotsComputeRequiredLSN();
+	/* looked at only now that nothing more can go */
+	XLByteToSeg(from, segno, wal_segment_size);
+	if (segno <= XLogGetLastRemovedSegno())
+		slot_has_lost_wal(NameStr(slot->data.name));
 }
 
 /* Lets the server remove WAL that Kafka has, but for a margin. */
@@ -1036,6 +1062,7 @@ publisher_attempt(void)
 	close_finder();
 	acquire_slot(is_empty);
 	start = choose_start(server_timeline, server_flush, is_empty ? NULL : &end, &enter);
+	hold_wal(start);
 	send_claim(server_timeline, start);
 	if (enter)
 		enter_timeline(timeline, start);

@@ -58,17 +58,18 @@ cmp_ok(scalar $kafka->messages($pipe), '<', $before, 'Kafka has lost messages of
 $c->sql(0, 'INSERT INTO t SELECT generate_series(1, 100000)');
 equal('pipe');
 $c->wait_published(0);
-cmp_ok(scalar $kafka->messages($pipe), '>', 0, 'the pipe is full again');
 
 # of what is there now, each message continues what came before it
 my $at = 0;
 my $gaps = 0;
-foreach my $m (grep { $_->{kind} eq 'WAL' } $kafka->messages($pipe))
+my @wal = grep { $_->{kind} eq 'wal' } $kafka->messages($pipe);
+foreach my $m (@wal)
 {
 	$gaps++ if $at && $m->{lsn} > $at;
 	$at = $m->{lsn} + $m->{length};
 }
-is($gaps, 0, 'the pipe has no gap');
+cmp_ok(scalar @wal, '>', 10, 'the pipe is full again');
+is($gaps, 0, 'and has no gap');
 
 # the same for the topics of decisions
 foreach my $topic (qw(release points))
