@@ -243,7 +243,7 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'multisite_commits'
 LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION multisite.commits() IS
-'transactions with an xid that ended since server start; a point is skipped when it has not changed';
+'commits of transactions with an xid since server start; a point is skipped when it has not changed';
 REVOKE ALL ON FUNCTION multisite.commits() FROM PUBLIC;
 
 -- ---------------------------------------------------------------------------

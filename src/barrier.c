@@ -168,7 +168,15 @@ commit_begins(void)
 		pg_atomic_write_u32(&flag->committing, 1);
 		pg_memory_barrier();
 		if (likely(pg_atomic_read_u32(&barrier->up) == 0))
+		{
+			/*
+			 * Counted now, not at its end: with synchronous_commit =
+			 * remote_apply that end waits for the point which is only made
+			 * because there was a commit.
+			 */
+			flag->commits++;
 			return;
+		}
 
 		/* step back, and let the raiser see it */
 		pg_atomic_write_u32(&flag->committing, 0);
@@ -195,7 +203,6 @@ commit_ends(void)
 
 	if (pg_atomic_read_u32(&flag->committing) == 0)
 		return;
-	flag->commits++;
 	pg_atomic_write_u32(&flag->committing, 0);
 	pg_memory_barrier();
 	if (unlikely(pg_atomic_read_u32(&barrier->up) != 0))

@@ -63,7 +63,7 @@ sub done
 sub end
 {
 	my ($self) = @_;
-	my $tries = 10 * $PostgreSQL::Test::Utils::timeout_default;
+	my $tries = 100 * $PostgreSQL::Test::Utils::timeout_default;
 
 	until ($self->done)
 	{
