@@ -82,6 +82,8 @@ sub command
 	my ($self, $command, @arguments) = @_;
 	my ($out, $err) = run_command([ $self->{script}, $command, $self->{dir}, @arguments ]);
 
+	# a tool may have complaints beside its answer; a broker must do as it is told
+	die "broker $command: $err" if $? != 0 && $command ne 'tool';
 	return $out;
 }
 
