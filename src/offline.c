@@ -145,6 +145,8 @@ promote_at(const char *name, TimestampTz until, PointRecord *point)
 	char		timeout[16];
 
 	choose(name, peers, npeers, point);
+	/* a snapshot would be in the way of the replay that this waits for */
+	let_go_of_snapshot();
 	ereport(NOTICE, (errmsg("promotion at consistency point \"%s\" is decided", point->name)));
 
 	/* the coordinator, which is the first, notes it before any other does */
@@ -172,7 +174,7 @@ offline_promote(const char *name, TimestampTz until)
 {
 	PointRecord point;
 
-	orchestrator_hold();
+	orchestrator_hold(true);
 	PG_ENSURE_ERROR_CLEANUP(orchestrator_let_go, (Datum) 0);
 	{
 		promote_at(name, until, &point);
@@ -236,6 +238,7 @@ multisite_staged_points(PG_FUNCTION_ARGS)
 	else
 	{
 		require_remote_segment();
+		let_go_of_snapshot();
 		request_call(WORKER_RECEIVER, ACTION_SHOW_STAGED, NULL, REQUEST_TIMEOUT_MS, NULL, NULL, ignored);
 		LWLockAcquire(multisite_shared->lock, LW_SHARED);
 		from = multisite_shared->staged_points.from;
@@ -270,6 +273,7 @@ multisite_promote_segment(PG_FUNCTION_ARGS)
 	if (is_promoted())
 		PG_RETURN_VOID();
 	require_remote_segment();
+	let_go_of_snapshot();
 	request_call(WORKER_RECEIVER,
 				 PG_GETARG_BOOL(1) ? ACTION_PROMOTE_OFFLINE_LAST : ACTION_PROMOTE_OFFLINE,
 				 name, REQUEST_TIMEOUT_MS, NULL, NULL, ignored);

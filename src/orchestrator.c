@@ -62,6 +62,7 @@ static int	npoints;
 static int	max_points;
 
 static WireRelease decision;	/* the newest one */
+static bool unsure;				/* whether one that was sent has become the newest */
 static int64 last_offset;		/* of the release topic, as far as we know it */
 static bool overtaken;			/* somebody else has written to it */
 
@@ -88,6 +89,7 @@ read_last_decision(void)
 	WireHeader	header;
 
 	memset(&decision, 0, sizeof(decision));
+	unsure = false;
 	overtaken = false;
 	kafka_watermarks(consumer, release_topic, &low, &high);
 	last_offset = high - 1;
@@ -169,6 +171,7 @@ decide(WireRelease next)
 	size_t		len;
 
 	next.decision = decision.decision + 1;
+	unsure = true;
 	len = wire_encode_release(&next, body, sizeof(body));
 	if (!kafka_produce(producer, release_topic, &header, NULL, body, len, NULL, NULL, 0))
 		ereport(ERROR,
@@ -179,6 +182,7 @@ decide(WireRelease next)
 	if (overtaken)
 		decision_overtaken();
 	decision = next;
+	unsure = false;
 }
 
 static KnownPoint *
@@ -226,6 +230,7 @@ release_point(const KnownPoint *point)
 
 	next.released_point = point->needs.id;
 	next.points_offset = point->offset;
+	next.paused = false;
 	strlcpy(next.name, point->name, WIRE_NAME_SIZE);
 	decide(next);
 	history_reached(point->needs.id, POINT_STAGED, GetCurrentTimestamp());
@@ -451,12 +456,32 @@ choose_point(const Request *request)
 	return point;
 }
 
+static const char *held_by(void);
+
+/* A promotion without Kafka, or the session that begins one, decides alone. */
+static void
+refuse_beside_offline(void)
+{
+	bool		offline;
+
+	LWLockAcquire(multisite_shared->lock, LW_SHARED);
+	offline = multisite_shared->offline ||
+		(multisite_shared->holder != 0 && multisite_shared->holder_promotes);
+	LWLockRelease(multisite_shared->lock);
+	if (offline)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a promotion without Kafka is under way"),
+				 errhint("Call multisite_promote(offline => true).")));
+}
+
 static void
 decide_promotion(const Request *request)
 {
 	const KnownPoint *point;
 	WireRelease next = decision;
 
+	refuse_beside_offline();
 	if (decision.promote_point != 0)
 	{
 		/* join the one under way, unless it goes elsewhere */
@@ -493,15 +518,13 @@ hold_at(const Request *request)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a promotion to consistency point \"%s\" is under way", decision.name)));
+	refuse_beside_offline();
+	if (held_by() == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("the session that wanted to hold the site has gone")));
 	point = choose_point(request);
-	if (decision.paused)
-	{
-		WireRelease next = decision;
-
-		next.paused = false;
-		decide(next);
-	}
-	if (point->needs.id != decision.released_point)
+	if (point->needs.id != decision.released_point || decision.paused)
 		release_point(point);
 }
 
@@ -558,14 +581,17 @@ drive_promotion(void)
  */
 
 void
-orchestrator_hold(void)
+orchestrator_hold(bool promotes)
 {
 	pid_t		other;
 
 	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
 	other = multisite_shared->holder;
 	if (other == 0)
+	{
 		multisite_shared->holder = MyProcPid;
+		multisite_shared->holder_promotes = promotes;
+	}
 	LWLockRelease(multisite_shared->lock);
 	if (other != 0)
 		ereport(ERROR,
@@ -709,6 +735,11 @@ orchestrator_attempt(void)
 		take_messages();
 		kafka_serve(producer);
 		worker_serve_request(serve_request);
+		if (unsure)
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("Kafka did not acknowledge a decision in time"),
+					 errdetail("It may have it all the same. The newest decision is read again.")));
 		note_progress();
 		if (decision.promote_point != 0)
 			drive_promotion();

@@ -30,6 +30,7 @@
 #include "miscadmin.h"
 #include "pgtime.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
 #include "utils/snapmgr.h"
@@ -689,6 +690,9 @@ points_attempt(void)
 		return ATTEMPT_AGAIN;
 	worker_connect(multisite_database);
 
+	/* our own commits must not wait for a point, which only we can make */
+	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_OVERRIDE);
+
 	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
 	nremotes = 0;
 	remotes_listed_at = 0;
@@ -698,7 +702,9 @@ points_attempt(void)
 	consumer = kafka_open_consumer(CONSUMER_FOLLOWS);
 	kafka_ensure_topic(producer, points_topic, TOPIC_PIPE);
 	find_last_id();
-	last_commits = 0;
+
+	/* what was committed before a restart was counted by nobody: a point will tell */
+	last_commits = PG_UINT64_MAX;
 	next_at = GetCurrentTimestamp();
 	step = AllocSetContextCreate(CurrentMemoryContext, "multisite point", ALLOCSET_DEFAULT_SIZES);
 

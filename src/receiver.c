@@ -1275,14 +1275,18 @@ report_failure(void)
 	send_status(&status);
 }
 
-static void
+/* False if a request came meanwhile, which may be served without Kafka. */
+static bool
 wait_for_topic(const char *topic, const char *who)
 {
 	while (!kafka_topic_exists(consumer, topic))
 	{
+		if (request_waits(WORKER_RECEIVER))
+			return false;
 		worker_set_state(WORKER_CONNECTING, "waits for topic %s, which %s creates", topic, who);
 		worker_wait(0, NULL, TOPIC_CHECK_MS);
 	}
+	return true;
 }
 
 static void
@@ -1374,7 +1378,8 @@ open_pipe(void)
 	PG_END_TRY();
 }
 
-static void
+/* False if a request came before it was done. */
+static bool
 open_topics(void)
 {
 	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
@@ -1391,9 +1396,11 @@ open_topics(void)
 	check_standby_settings();
 	if (staging->system_id != 0)
 		check_state();
-	if (staging->system_id == 0)
-		wait_for_topic(topics[FROM_PIPE], "the source segment's publisher");
-	wait_for_topic(topics[FROM_POINTS], "the source coordinator");
+	if (staging->system_id == 0 &&
+		!wait_for_topic(topics[FROM_PIPE], "the source segment's publisher"))
+		return false;
+	if (!wait_for_topic(topics[FROM_POINTS], "the source coordinator"))
+		return false;
 
 	if (staging->system_id == 0)
 		create_staging();
@@ -1401,6 +1408,7 @@ open_topics(void)
 	open_decisions();
 	open_pipe();
 	read_topics(pipe_stopped_at ? FROM_PIPE : NUM_TOPICS);
+	return true;
 }
 
 static AttemptEnd
@@ -1408,7 +1416,8 @@ follow(void)
 {
 	memset(&reported, 0, sizeof(reported));
 	reported_at = 0;
-	open_topics();
+	if (!open_topics())
+		return ATTEMPT_AGAIN;
 	if (staging->intent_point != 0)
 		ereport(LOG,
 				(errmsg("multisite receiver finishes the release up to %X/%X, which was interrupted",
@@ -1489,9 +1498,18 @@ show_staged(void)
 }
 
 static void
+refuse_offline(const Request *request, char *result)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("this segment has staged nothing yet")));
+}
+
+static void
 serve_offline(const Request *request, char *result)
 {
 	PointRecord point;
+	StagingState before;
 
 	if (request->action == ACTION_SHOW_STAGED)
 	{
@@ -1507,9 +1525,20 @@ serve_offline(const Request *request, char *result)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this segment is being promoted at another consistency point than \"%s\"", request->name)));
+	before = *staging;
 	staging->promote_point = point.id;
 	staging->offline = true;
-	staging_save();
+	PG_TRY();
+	{
+		staging_save();
+	}
+	PG_CATCH();
+	{
+		/* what is not on disk was not decided */
+		*staging = before;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	show_staged();
 	decision.promote_point = decision.released_point = point.id;
 	decision.segments_promoted = request->action == ACTION_PROMOTE_OFFLINE_LAST;
@@ -1521,9 +1550,10 @@ follow_offline(void)
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OFFLINE_MS);
 
 	if (staging->system_id == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this segment has staged nothing yet")));
+	{
+		worker_serve_request(refuse_offline);
+		return ATTEMPT_AGAIN;
+	}
 	check_state();
 	check_standby_settings();
 	staging_finish_intent();

@@ -174,8 +174,14 @@ abandon_request(int code, Datum arg)
 		request->abandoned = true;
 		if (request->meeting == MEETING_WORKER_WAITS)
 			request->meeting = MEETING_GIVE_UP;
-		/* one that was asked for is carried out; then it makes room by itself */
-		if (request->state == REQUEST_DONE || request->state == REQUEST_ERROR)
+		/*
+		 * One that was asked for is carried out; then it makes room by itself.
+		 * But nobody wants a promotion without Kafka at some later time, nor
+		 * a site held for a session that has gone.
+		 */
+		if (request->state == REQUEST_DONE || request->state == REQUEST_ERROR ||
+			(request->state == REQUEST_QUEUED &&
+			 (worker == WORKER_RECEIVER || request->action == ACTION_HOLD_AT)))
 			request->state = REQUEST_NONE;
 	}
 	my_ticket = 0;

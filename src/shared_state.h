@@ -160,6 +160,7 @@ typedef struct MultisiteShared
 	 * or promotes the site offline, no point is released by itself.
 	 */
 	pid_t		holder;
+	bool		holder_promotes;
 
 	/*
 	 * On a remote segment: the first release decision that is about it, plus

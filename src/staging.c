@@ -50,6 +50,7 @@
 #include "statefile.h"
 
 #define STATE_FILE		MULTISITE_DIR "/state"
+#define STATE_TEMP		MULTISITE_DIR "/state.tmp"
 #define TEMP_FILE		MULTISITE_DIR "/tail.tmp"
 /* the bytes whose write makes a release */
 #define CONNECTING_BYTES 8
@@ -234,9 +235,11 @@ staging_create(const StagingState *initial)
 	staging_discard();
 	close_fd(&state_fd);
 	state = *initial;
-	state_fd = open_file(STATE_FILE, O_RDWR | O_CREAT);
+
+	/* an empty file under its name would be taken for a broken one */
+	state_fd = open_file(STATE_TEMP, O_RDWR | O_CREAT | O_TRUNC);
 	staging_save();
-	fsync_fname(MULTISITE_DIR, true);
+	(void) durable_rename(STATE_TEMP, STATE_FILE, ERROR);
 }
 
 void

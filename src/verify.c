@@ -64,6 +64,8 @@ static const char *const session_settings =
 	"SELECT set_config(name, value, false) FROM (VALUES "
 	"('datestyle', 'ISO'), ('intervalstyle', 'postgres'), ('timezone', 'UTC'), "
 	"('extra_float_digits', '3'), ('bytea_output', 'hex'), ('lc_monetary', 'C'), "
+	/* an ERROR, rather than a digest of only those rows that the role may see */
+	"('row_security', 'off'), "
 	"('lock_timeout', '30s')) s (name, value)";
 
 /*
@@ -567,7 +569,7 @@ multisite_verify(PG_FUNCTION_ARGS)
 				 errmsg("must be superuser to verify a consistency point")));
 	InitMaterializedSRF_compat(fcinfo);
 
-	orchestrator_hold();
+	orchestrator_hold(false);
 	PG_ENSURE_ERROR_CLEANUP(orchestrator_let_go, (Datum) 0);
 	{
 		read_at_point(reader, name, tables, until);

@@ -53,6 +53,12 @@ my @complaints = $log =~ /multisite points failed: segment 1/g;
 cmp_ok(scalar(@complaints), '<=', 2, 'the failure is not logged at each attempt');
 like($log, qr/multisite points works again/, 'and its end is logged');
 
+# a commit just before a restart
+$c->sql(-1, 'INSERT INTO t VALUES (77)');
+$c->source(-1)->restart('immediate');
+$c->wait_for($c->remote(-1), 'SELECT count(*) = 1 FROM t WHERE a = 77');
+pass('what was committed just before a restart arrives, too');
+
 # switched off in flight, and the history survives a restart
 $c->source(-1)->append_conf('postgresql.conf', q{multisite.consistency_point_interval = 0});
 $c->source(-1)->restart;

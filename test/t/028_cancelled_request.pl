@@ -33,6 +33,23 @@ foreach my $how ('cancel', 'terminate')
 	$c->wait_for($source, q{SELECT state = 'waiting' FROM multisite_status WHERE worker = 'points'});
 }
 
+# a receiver that has staged nothing, and Kafka away: nobody waits for ever, and
+# what was asked for is not done later
+my $nowhere = Multisite->new('nowhere', brokers => '127.0.0.1:1');
+my $standby;
+{
+	local $nowhere->{source} = { -1 => $source };
+	$standby = $nowhere->init_remote(-1, conf => "multisite.brokers = '127.0.0.1:1'\n");
+	$standby->start;
+}
+my $error = '';
+$standby->psql('postgres', q{SET statement_timeout = '3s'; SELECT * FROM multisite.staged_points()}, stderr => \$error);
+like($error, qr/staged nothing yet|statement timeout/, 'a segment that has nothing says so, or the call ends');
+$standby->append_conf('postgresql.conf', "multisite.brokers = '$ENV{MULTISITE_BROKERS}'");
+$standby->reload;
+$c->wait_for($standby, q{SELECT state = 'waiting' FROM multisite_status WHERE worker = 'receiver'});
+pass('and it follows as soon as it can');
+
 my $made = Session->new($source)->query(q{SET statement_timeout = '30s'; SELECT multisite_create_consistency_point('next')});
 is($made, "SET\nnext", 'and the next session is served');
 

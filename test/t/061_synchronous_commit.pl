@@ -79,7 +79,7 @@ sub scenario
 	pass("$durability: pg_stat_replication shows a synchronous standby");
 
 	my @clients = start_clients($c, $dir, 4);
-	$c->wait_for($c->source(-1), 'SELECT count(*) > 200 FROM t');
+	$c->wait_for($c->source(-1), 'SELECT count(*) > 60 FROM t');
 	usleep(int(rand(300_000)));
 	$kafka->kill(0) if $durability eq 'remote';
 	$c->cut($c->source(-1));
@@ -121,7 +121,7 @@ sub staged_rows
 	my ($remote) = @_;
 	my $copy = PostgreSQL::Test::Cluster->new($remote->name . '_copy');
 
-	PostgreSQL::Test::RecursiveCopy::copypath($remote->data_dir, $copy->data_dir);
+	system_or_bail('cp', '-a', $remote->data_dir, $copy->data_dir);
 	my $wal = $copy->data_dir . '/pg_wal';
 	foreach my $file (glob "$wal/multisite/0000*")
 	{
@@ -134,7 +134,6 @@ sub staged_rows
 		print $f $bytes;
 		close($f);
 	}
-	chmod 0700, $copy->data_dir;
 	unlink $copy->data_dir . '/standby.signal';
 	unlink $copy->data_dir . '/postmaster.pid';
 	$copy->append_conf('postgresql.conf', "shared_preload_libraries = ''\nsynchronous_standby_names = ''");
@@ -171,6 +170,10 @@ foreach my $i (1 .. 10)
 	is($session->query("INSERT INTO t VALUES (0, $i)"), 'INSERT 0 1', 'a commit returns');
 	is($c->remote_sql(-1, 'SELECT max(i) FROM t'), $i, 'and the remote site shows it');
 }
+
+is($c->sql(-1, q{SET statement_timeout = '60s'; SELECT multisite_create_consistency_point('named')}), 'named',
+	'a point whose name has to be noted does not wait for itself');
+cmp_ok($session->query('INSERT INTO t VALUES (0, 0)'), 'eq', 'INSERT 0 1', 'and commits go on');
 
 # a commit that waits can be cancelled, with the native warning
 $c->remote(-1)->stop;
