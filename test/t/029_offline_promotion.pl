@@ -79,4 +79,23 @@ sub scenario
 scenario('running', 0);
 scenario('restarted', 1);
 
+# Kafka is there, but the decision was made without it, and its session is gone
+my $c = Multisite->new('beside', segments => 1, conf => 'autovacuum = off');
+my $err;
+$c->start_source;
+$c->sql($_, 'CREATE TABLE t (a text)') foreach $c->ids;
+$c->start_remote;
+$c->wait_applied($c->create_point('first'));
+$c->remote_sql(-1, 'SELECT multisite_pause()');
+$c->wait_applied($c->create_point('second'), 'staged');
+$c->sql($_, q{INSERT INTO t VALUES ('third')}) foreach $c->ids;
+$c->wait_applied($c->create_point('third'), 'staged');
+$c->remote_sql(-1, q{SELECT multisite.promote_segment('second', false)});
+isnt($c->remote(-1)->psql('postgres', 'SELECT multisite_promote()', stderr => \$err), 0, 'a promotion through Kafka');
+like($err, qr/a promotion without Kafka is under way/, 'is refused beside one without');
+isnt($c->remote(-1)->psql('postgres', q{SELECT multisite_promote('third', offline => true)}, stderr => \$err), 0, 'one to another point');
+like($err, qr/a promotion to consistency point "second" is under way.*Segment -1 has begun it/s, 'is refused, too');
+is($c->remote_sql(-1, 'SELECT multisite_promote(offline => true)'), 'second', 'and the one that has begun goes on');
+is($c->remote_sql($_, 'SELECT count(*) FROM t'), '0', "segment $_ is at it") foreach $c->ids;
+
 done_testing();
