@@ -150,7 +150,7 @@ worker_wait(int nsockets, const pgsocket *sockets, long timeout_ms)
 
 	Assert(nsockets <= lengthof(wait_set_sockets));
 	if (wait_set == NULL || nsockets != wait_set_nsockets ||
-		memcmp(sockets, wait_set_sockets, nsockets * sizeof(pgsocket)) != 0)
+		(nsockets > 0 && memcmp(sockets, wait_set_sockets, nsockets * sizeof(pgsocket)) != 0))
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
