@@ -455,6 +455,19 @@ acquire_slot(bool pipe_is_empty)
 		slot_has_lost_wal(name);
 }
 
+/* Makes our slot hold the WAL from this LSN on. */
+static void
+move_slot(XLogRecPtr lsn)
+{
+	ReplicationSlot *slot = MyReplicationSlot;
+
+	SpinLockAcquire(&slot->mutex);
+	slot->data.restart_lsn = lsn;
+	SpinLockRelease(&slot->mutex);
+	ReplicationSlotMarkDirty();
+	ReplicationSlotsComputeRequiredLSN();
+}
+
 /* A new slot begins at the last checkpoint, which may be too late for us. */
 static void
 hold_wal(XLogRecPtr from)
@@ -464,11 +477,7 @@ hold_wal(XLogRecPtr from)
 
 	if (slot->data.restart_lsn <= from)
 		return;
-	SpinLockAcquire(&slot->mutex);
-	slot->data.restart_lsn = from;
-	SpinLockRelease(&slot->mutex);
-	ReplicationSlotMarkDirty();
-	ReplicationSlotsComputeRequiredLSN();
+	move_slot(from);
 	/* looked at only now that nothing more can go */
 	XLByteToSeg(from, segno, wal_segment_size);
 	if (segno <= XLogGetLastRemovedSegno())
@@ -480,15 +489,10 @@ static void
 advance_slot(XLogRecPtr acked)
 {
 	XLogRecPtr	keep = decide_slot(acked, wal_segment_size);
-	ReplicationSlot *slot = MyReplicationSlot;
 
-	if (keep <= slot->data.restart_lsn)
+	if (keep <= MyReplicationSlot->data.restart_lsn)
 		return;
-	SpinLockAcquire(&slot->mutex);
-	slot->data.restart_lsn = keep;
-	SpinLockRelease(&slot->mutex);
-	ReplicationSlotMarkDirty();
-	ReplicationSlotsComputeRequiredLSN();
+	move_slot(keep);
 }
 
 /* The forks that led to a timeline, oldest first; -1 if they cannot be read. */
