@@ -556,3 +556,17 @@ def make_backlog(server, mb):
             server.sql("TRUNCATE bulk")
     server.sql("CHECKPOINT")
     return begin, server.wal_end()
+
+
+# What servers cost a source: TPS of pgbench there while they run, the source
+# itself first; with a native standby, once it streams.
+def tps_turn(who, servers, source, seconds, core=None):
+    for server in servers:
+        server.start()
+    if len(servers) == 2:
+        wait_until("replication", lambda: source.is_true("SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming'"))
+    source.sql("CHECKPOINT")
+    tps, latencies = Pgbench(source, seconds, core=core).wait()
+    record("TPS", who, tps, "TPS", p99=quantile(latencies, 0.99), p50=quantile(latencies, 0.5))
+    for server in servers:
+        server.stop()

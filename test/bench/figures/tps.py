@@ -10,22 +10,9 @@ multisite.stop()
 native = Native("tpsnative", scale=10).start()
 native.stop()
 
-
-def turn(who, servers, source):
-    for server in servers:
-        server.start()
-    if len(servers) == 2:
-        wait_until("replication", lambda: source.is_true("SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming'"))
-    source.sql("CHECKPOINT")
-    tps, latencies = Pgbench(source, seconds).wait()
-    record("TPS", who, tps, "TPS", p99=quantile(latencies, 0.99), p50=quantile(latencies, 0.5))
-    for server in servers:
-        server.stop()
-
-
 for number in range(rounds(2, 5)):
-    turn("ours", [multisite.source, multisite.remote], multisite.source)
-    turn("peer", [native.source, native.remote], native.source)
+    tps_turn("ours", [multisite.source, multisite.remote], multisite.source, seconds)
+    tps_turn("peer", [native.source, native.remote], native.source, seconds)
     # its slot keeps the WAL for the standby
-    turn("none", [native.source], native.source)
+    tps_turn("none", [native.source], native.source, seconds)
 finish()
