@@ -119,6 +119,25 @@ sub start_all
 
 sub tool { my ($self, $class, @arguments) = @_; return $self->command('tool', "org.apache.kafka.tools.$class", @arguments); }
 
+# Sets a topic's settings: "name=value,..."; or deletes them: "name,...".
+sub configure
+{
+	my ($self, $topic, $settings) = @_;
+	$self->command('tool', 'kafka.admin.ConfigCommand', '--alter', '--topic', $topic,
+		$settings =~ /=/ ? '--add-config' : '--delete-config', $settings);
+}
+
+# Deletes a topic's messages before an offset, as retention does.
+sub delete_before
+{
+	my ($self, $topic, $offset) = @_;
+	my $file = "$self->{dir}/delete.json";
+
+	unlink $file;
+	append_to_file($file, qq({"partitions": [{"topic": "$topic", "partition": 0, "offset": $offset}], "version": 1}));
+	$self->tool('DeleteRecordsCommand', '--offset-json-file', $file);
+}
+
 # The messages of a topic: a list of {offset, kind, epoch, lsn, length}.
 sub messages
 {
