@@ -17,7 +17,8 @@ Kafka - a Kafka cluster of a test's own, to be hurt
 Real brokers, by test/kafka/broker.  They end with the test.  With links =>
 ['main', 'dr'] each node has a listener of its own for each of these names,
 behind a Link, and brokers($name) is the address list of those: so one site
-can be cut off while the other is not.
+can be cut off while the other is not.  The same with packets => [...], for
+the one node and the one PacketLink that a test has; port($name) is its rule's.
 
 =cut
 
@@ -59,6 +60,13 @@ sub new
 		$self->{links}{$name} = [ map { Link->new($from + $_, $to + $_) } 0 .. $self->{nodes} - 1 ];
 		$self->{addresses}{$name} = join(',', map { '127.0.0.1:' . ($from + $_) } 0 .. $self->{nodes} - 1);
 	}
+	foreach my $name (@{ $options{packets} // [] })
+	{
+		$block += 10;
+		push @listeners, "$name:$block:$block:0.0.0.0:$PacketLink::peer";
+		$self->{port}{$name} = $block;
+		$self->{addresses}{$name} = "$PacketLink::peer:$block";
+	}
 	local $ENV{KAFKA_LISTENERS} = join(' ', @listeners);
 	local $ENV{KAFKA_CONFIG} = $options{config} // '';
 	push @all, $self;
@@ -73,6 +81,8 @@ sub brokers
 	my ($self, $link) = @_;
 	return defined $link ? $self->{addresses}{$link} : $self->{brokers};
 }
+
+sub port { my ($self, $link) = @_; return $self->{port}{$link}; }
 
 # The Link objects of that name, one for each node.
 sub links { my ($self, $name) = @_; return @{ $self->{links}{$name} }; }
