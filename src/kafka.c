@@ -68,6 +68,7 @@ struct KafkaHandle
 	char		trouble[TROUBLE_SIZE];
 	char		failed[TROUBLE_SIZE];	/* it cannot go on after this */
 	rd_kafka_resp_err_t failed_code;
+	char		failed_topic[TROUBLE_SIZE];	/* of a delivery that failed */
 };
 
 /* What we set ourselves; nobody may change it through kafka_options. */
@@ -75,7 +76,7 @@ static const char *const reserved_options[] = {
 	"acks", "allow.auto.create.topics", "auto.offset.reset",
 	"bootstrap.servers", "compression.codec", "compression.type",
 	"delivery.timeout.ms", "enable.auto.commit", "enable.auto.offset.store",
-	"enable.idempotence", "enable.partition.eof", "group.id", "isolation.level",
+	"enable.gapless.guarantee", "enable.idempotence", "enable.partition.eof", "group.id", "isolation.level",
 	"log.queue", "message.timeout.ms", "metadata.broker.list",
 	"partitioner", "plugin.library.paths", "queue.buffering.max.kbytes",
 	"queue.buffering.max.messages", "request.required.acks",
@@ -305,6 +306,8 @@ kafka_open_producer(size_t memory, KafkaDelivered delivered, void *arg)
 	KafkaHandle *kafka;
 
 	conf_set(conf, "enable.idempotence", "true");
+	/* when a batch is refused, what was sent behind it must not get there */
+	conf_set(conf, "enable.gapless.guarantee", "true");
 	conf_set(conf, "acks", "all");
 	/* 0: never give a message up, the WAL waits on the source for as long */
 	conf_set(conf, "message.timeout.ms", "0");
@@ -425,7 +428,6 @@ note_error(KafkaHandle *kafka, rd_kafka_resp_err_t code, const char *text)
 		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
 		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
 		case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
-		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
 		case RD_KAFKA_RESP_ERR__AUTHENTICATION:
 			if (kafka->failed_code == RD_KAFKA_RESP_ERR_NO_ERROR)
 			{
@@ -453,8 +455,9 @@ other_event(KafkaHandle *kafka, rd_kafka_event_t *event)
 					break;
 				if (code == RD_KAFKA_RESP_ERR__FATAL)
 				{
-					(void) rd_kafka_fatal_error(kafka->rk, fatal, sizeof(fatal));
-					note_error(kafka, code, fatal);
+					/* the refused batch's own deliveries tell why */
+					if (rd_kafka_fatal_error(kafka->rk, fatal, sizeof(fatal)) != RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE)
+						note_error(kafka, code, fatal);
 				}
 				else
 					note_error(kafka, code, rd_kafka_event_error_string(event));
@@ -506,7 +509,11 @@ raise_failed(KafkaHandle *kafka)
 			hint = "Check multisite.kafka_options and the rights of this client in Kafka.";
 			break;
 		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
-			hint = "Raise max.message.bytes of the topic to 1 MB or more.";
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("Kafka topic \"%s\" does not take messages as large as ours", kafka->failed_topic),
+					 errdetail("Its max.message.bytes, or message.max.bytes of the brokers, is too small."),
+					 errhint("Set max.message.bytes of the topic to 1048588 or more; it then goes on by itself, and nothing is lost.")));
 			break;
 		default:
 			break;
@@ -544,6 +551,7 @@ delivery_event(KafkaHandle *kafka, rd_kafka_event_t *event)
 			{
 				kafka->failed_code = m->err;
 				strlcpy(kafka->failed, rd_kafka_err2str(m->err), TROUBLE_SIZE);
+				strlcpy(kafka->failed_topic, rd_kafka_topic_name(m->rkt), TROUBLE_SIZE);
 			}
 		}
 		else if (kafka->failed_code == RD_KAFKA_RESP_ERR_NO_ERROR)

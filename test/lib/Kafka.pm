@@ -17,7 +17,8 @@ Kafka - a Kafka cluster of a test's own, to be hurt
 Real brokers, by test/kafka/broker.  They end with the test.  With links =>
 ['main', 'dr'] each node has a listener of its own for each of these names,
 behind a Link, and brokers($name) is the address list of those: so one site
-can be cut off while the other is not.
+can be cut off while the other is not.  The same with packets => [...], for
+the one node and the one PacketLink that a test has; port($name) is its rule's.
 
 =cut
 
@@ -59,6 +60,13 @@ sub new
 		$self->{links}{$name} = [ map { Link->new($from + $_, $to + $_) } 0 .. $self->{nodes} - 1 ];
 		$self->{addresses}{$name} = join(',', map { '127.0.0.1:' . ($from + $_) } 0 .. $self->{nodes} - 1);
 	}
+	foreach my $name (@{ $options{packets} // [] })
+	{
+		$block += 10;
+		push @listeners, "$name:$block:$block:0.0.0.0:$PacketLink::peer";
+		$self->{port}{$name} = $block;
+		$self->{addresses}{$name} = "$PacketLink::peer:$block";
+	}
 	local $ENV{KAFKA_LISTENERS} = join(' ', @listeners);
 	local $ENV{KAFKA_CONFIG} = $options{config} // '';
 	push @all, $self;
@@ -73,6 +81,8 @@ sub brokers
 	my ($self, $link) = @_;
 	return defined $link ? $self->{addresses}{$link} : $self->{brokers};
 }
+
+sub port { my ($self, $link) = @_; return $self->{port}{$link}; }
 
 # The Link objects of that name, one for each node.
 sub links { my ($self, $name) = @_; return @{ $self->{links}{$name} }; }
@@ -118,6 +128,25 @@ sub start_all
 }
 
 sub tool { my ($self, $class, @arguments) = @_; return $self->command('tool', "org.apache.kafka.tools.$class", @arguments); }
+
+# Sets a topic's settings: "name=value,..."; or deletes them: "name,...".
+sub configure
+{
+	my ($self, $topic, $settings) = @_;
+	$self->command('tool', 'kafka.admin.ConfigCommand', '--alter', '--topic', $topic,
+		$settings =~ /=/ ? '--add-config' : '--delete-config', $settings);
+}
+
+# Deletes a topic's messages before an offset, as retention does.
+sub delete_before
+{
+	my ($self, $topic, $offset) = @_;
+	my $file = "$self->{dir}/delete.json";
+
+	unlink $file;
+	append_to_file($file, qq({"partitions": [{"topic": "$topic", "partition": 0, "offset": $offset}], "version": 1}));
+	$self->tool('DeleteRecordsCommand', '--offset-json-file', $file);
+}
 
 # The messages of a topic: a list of {offset, kind, epoch, lsn, length}.
 sub messages
