@@ -68,6 +68,7 @@
 typedef struct RemoteSite
 {
 	char	   *topic;
+	TimeLineID	timeline;
 	XLogRecPtr	staged_lsn;
 	XLogRecPtr	applied_lsn;
 } RemoteSite;
@@ -535,7 +536,7 @@ start_streaming(XLogRecPtr from)
 						 "start replication");
 	if (PQresultStatus(result) != PGRES_COPY_BOTH)
 		server_failed("start replication");
-	sent_lsn = acked_lsn = from;
+	sent_lsn = from;
 	reported_flush = reported_replay = InvalidXLogRecPtr;
 	reported_at = 0;
 }
@@ -673,12 +674,16 @@ take_remote_status(void)
 		if (!message_status(&message, &header, &status) ||
 			header.segment != multisite_segment_id || header.system_id != system_id)
 			continue;
+		remotes[message.topic].timeline = status.timeline;
 		remotes[message.topic].staged_lsn = status.staged_lsn;
 		remotes[message.topic].applied_lsn = status.applied_lsn;
 	}
 }
 
-/* The smallest of what the remote sites have; 0 if there is none. */
+/*
+ * The smallest of what the remote sites have; 0 if there is none.  What a site
+ * has of another timeline may be other bytes: it has to follow to ours first.
+ */
 static XLogRecPtr
 least_remote(bool applied)
 {
@@ -688,6 +693,8 @@ least_remote(bool applied)
 	{
 		XLogRecPtr	lsn = applied ? remotes[i].applied_lsn : remotes[i].staged_lsn;
 
+		if (remotes[i].timeline != timeline)
+			lsn = InvalidXLogRecPtr;
 		if (i == 0 || lsn < least)
 			least = lsn;
 	}
@@ -1070,6 +1077,8 @@ publisher_attempt(void)
 	acquire_slot(is_empty);
 	start = choose_start(server_timeline, server_flush, is_empty ? NULL : &end, &enter);
 	hold_wal(start);
+	/* from here on it goes by what Kafka acknowledges, across timelines, too */
+	acked_lsn = start;
 	send_claim(server_timeline, start);
 	if (enter)
 		enter_timeline(timeline, start);

@@ -89,8 +89,8 @@ take_slot(void)
 	slot->bytes = slot->messages = slot->rate = 0;
 	if (request->state == REQUEST_RUNNING)
 	{
-		/* our predecessor was killed in the middle of it */
-		request->state = REQUEST_ERROR;
+		/* our predecessor ended in the middle of it, and its caller may have left */
+		request->state = request->abandoned ? REQUEST_NONE : REQUEST_ERROR;
 		request->sqlerrcode = ERRCODE_CRASH_SHUTDOWN;
 		strlcpy(request->message, "the worker that carried out this request has died", ERROR_TEXT_SIZE);
 	}
@@ -259,6 +259,7 @@ worker_serve_request(void (*serve) (const Request *request, char *result))
 		LWLockReleaseAll();
 		ConditionVariableCancelSleep();
 		AbortOutOfAnyTransaction();
+		AtEOXact_Files(false);
 		MemoryContextSwitchTo(context);
 		request_failed(kind, edata);
 		FreeErrorData(edata);
@@ -310,6 +311,7 @@ give_all_back(void)
 	ConditionVariableCancelSleep();
 	pgstat_report_wait_end();
 	AbortOutOfAnyTransaction();
+	AtEOXact_Files(false);		/* outside a transaction nobody else does */
 	if (MyReplicationSlot)
 		ReplicationSlotRelease();
 	my_routine->release();
