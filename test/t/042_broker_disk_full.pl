@@ -47,9 +47,9 @@ my $digest = $c->digest($c->source(-1), 't');
 
 # more WAL than the broker has room for
 my $blocked = q{SELECT state IN ('blocked', 'failed') AND reason ~ 'Kafka' FROM multisite_status WHERE worker = 'publisher'};
-for (1 .. 40)
+for (1 .. 20)
 {
-	$c->sql(-1, 'INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 50000) i');
+	$c->sql(-1, 'INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 200000) i');
 	last if $c->sql(-1, $blocked) eq 't';
 }
 $c->wait_for($c->source(-1), $blocked);
@@ -58,8 +58,6 @@ my $free = `df --output=avail -k $disk | tail -1` + 0;
 cmp_ok($free, '<', 1024, "the broker's disk is full: $free kB are free");
 $c->wait_for($c->remote(-1), q{SELECT state IN ('connecting', 'failed') AND reason ~ 'Kafka' FROM multisite_status WHERE worker = 'receiver'});
 pass('and so does the receiver');
-ok(!eval { $c->create_point('none'); 1 }, 'no point is made without Kafka');
-like($@, qr/Kafka/, 'and the error says why');
 $c->sql(-1, q{INSERT INTO t VALUES (0, 'commits go on')});
 is($c->digest($c->remote(-1), 't'), $digest, 'the remote stays at its point');
 
