@@ -6,9 +6,10 @@
  * Preloaded into a server (LD_PRELOAD), with MULTISITE_KILL_AT naming a file.
  * While that file exists, calls of the receiver that change something below
  * pg_wal are numbered, from 1, and written down in the file's name + ".log";
- * a write that goes on with the one before, in the same file, is one with it.
- * At the call whose number is in the file the process is killed, by SIGKILL:
- * before the call, or after half of it if that is a write of some length.
+ * a write that goes on with a large one before is one with that.  At the call
+ * whose number is in the file the process is killed, by SIGKILL: before the
+ * call, or after half of it if that is a write of some length.  (fsync does
+ * not count: what is not synced yet outlives a process.)
  *
  *-------------------------------------------------------------------------
  */
@@ -23,8 +24,11 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#define LARGE 65536
+
 static long number;
-static char last[4200];
+static char last[4200];			/* the large write before, and its end */
+static off_t last_end;
 
 #define REAL(name) ((__typeof__(name) *) dlsym(RTLD_NEXT, #name))
 
@@ -43,9 +47,9 @@ is_receiver(void)
 	return strstr(title, "multisite receiver") != NULL;
 }
 
-/* True if this is the call at which to die. */
+/* True if this is the call at which to die; len and offset are a write's. */
 static bool
-is_chosen(const char *call, const char *path)
+is_chosen(const char *call, const char *path, size_t len, off_t offset)
 {
 	const char *control = getenv("MULTISITE_KILL_AT");
 	char		what[4200];
@@ -66,9 +70,13 @@ is_chosen(const char *call, const char *path)
 	fclose(file);
 
 	snprintf(what, sizeof(what), "%s %s", call, strstr(path, "pg_wal"));
-	if (number > 0 && strcmp(call, "write") == 0 && strcmp(what, last) == 0)
+	if (number > 0 && offset == last_end && strcmp(what, last) == 0)
+	{
+		last_end += len;
 		return false;
-	strcpy(last, what);
+	}
+	strcpy(last, len >= LARGE ? what : "");
+	last_end = offset + len;
 	number++;
 	snprintf(log_name, sizeof(log_name), "%s.log", control);
 	file = fopen(log_name, "a");
@@ -81,18 +89,18 @@ is_chosen(const char *call, const char *path)
 }
 
 static bool
-is_chosen_fd(const char *call, int fd)
+is_chosen_fd(const char *call, int fd, size_t len, off_t offset)
 {
 	char		name[64];
 	char		path[4096];
-	ssize_t		len;
+	ssize_t		path_len;
 
 	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
-	len = readlink(name, path, sizeof(path) - 1);
-	if (len < 0)
+	path_len = readlink(name, path, sizeof(path) - 1);
+	if (path_len < 0)
 		return false;
-	path[len] = '\0';
-	return is_chosen(call, path);
+	path[path_len] = '\0';
+	return is_chosen(call, path, len, offset);
 }
 
 static void
@@ -105,7 +113,7 @@ die(void)
 ssize_t
 pwrite(int fd, const void *data, size_t len, off_t offset)
 {
-	if (is_chosen_fd("write", fd))
+	if (is_chosen_fd("write", fd, len, offset))
 	{
 		if (len > 512)
 			(void) !REAL(pwrite)(fd, data, len / 2, offset);
@@ -121,25 +129,9 @@ pwrite64(int fd, const void *data, size_t len, off64_t offset)
 }
 
 int
-fsync(int fd)
-{
-	if (is_chosen_fd("sync", fd))
-		die();
-	return REAL(fsync)(fd);
-}
-
-int
-fdatasync(int fd)
-{
-	if (is_chosen_fd("sync", fd))
-		die();
-	return REAL(fdatasync)(fd);
-}
-
-int
 ftruncate(int fd, off_t len)
 {
-	if (is_chosen_fd("truncate", fd))
+	if (is_chosen_fd("truncate", fd, 0, -1))
 		die();
 	return REAL(ftruncate)(fd, len);
 }
@@ -154,7 +146,7 @@ int
 rename(const char *from, const char *to)
 {
 	/* by its old name, if that is ours, since the new one says less */
-	if (is_chosen("rename", from))
+	if (is_chosen("rename", from, 0, -1))
 		die();
 	return REAL(rename)(from, to);
 }
@@ -162,7 +154,7 @@ rename(const char *from, const char *to)
 int
 unlink(const char *path)
 {
-	if (is_chosen("unlink", path))
+	if (is_chosen("unlink", path, 0, -1))
 		die();
 	return REAL(unlink)(path);
 }

@@ -200,6 +200,7 @@ foreach my $round (1 .. $rounds)
 	heal();
 	new_point_arrives($what);
 	check_cut($what);
+	is(join(', ', $load->stuck), '', "$what: all clients go on");
 }
 $load->stop;
 

@@ -130,7 +130,7 @@ sub release
 
 # how many steps there are, with nobody killed
 my %steps = release(map { $_ => 0 } @ids);
-cmp_ok($steps{$_}, '>', 10, "segment $_: a release has $steps{$_} steps") foreach @ids;
+cmp_ok($steps{$_}, '>', 8, "segment $_: a release has $steps{$_} steps") foreach @ids;
 my ($most) = sort { $b <=> $a } values %steps;
 my $k = 1;
 while ($k <= $most)
@@ -158,6 +158,6 @@ foreach my $id (@ids)
 {
 	$finished += () = slurp_file($c->remote($id)->logfile) =~ /finishes the release/g;
 }
-cmp_ok($finished, '>', 5, "releases that were finished at the next start: $finished");
+cmp_ok($finished, '>=', 3, "releases that were finished at the next start: $finished");
 
 done_testing();
