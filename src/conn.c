@@ -140,15 +140,25 @@ peer_failed(Peer *peer, const char *error)
 	peer_close(peer);
 }
 
+static void
+forget_set(WaitEventSet **set)
+{
+	if (*set)
+		FreeWaitEventSet(*set);
+	*set = NULL;
+}
+
 /*
  * Waits until a busy peer's socket is ready for what it waits for, marks
- * those peers by poll = PGRES_POLLING_ACTIVE, and returns false when the
- * deadline has passed.
+ * those peers as ready, and returns false when the deadline has passed.
+ *
+ * The caller keeps the set between the waits of one step, since to make it
+ * anew for each answer would cost the square of the number of segments.  It
+ * is forgotten when it no longer says what is waited for.
  */
 static bool
-peers_wait(Peer *peers, int npeers, TimestampTz deadline)
+peers_wait(Peer *peers, int npeers, WaitEventSet **set, TimestampTz deadline)
 {
-	WaitEventSet *set;
 	WaitEvent	events[64];
 	int			n;
 	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
@@ -156,35 +166,36 @@ peers_wait(Peer *peers, int npeers, TimestampTz deadline)
 	if (left <= 0)
 		return false;
 
-	set = CreateWaitEventSet_compat(npeers + 2);
-	PG_TRY();
+	if (*set == NULL)
 	{
-		AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-		AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+		*set = CreateWaitEventSet_compat(npeers + 2);
+		AddWaitEventToSet(*set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		AddWaitEventToSet(*set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 		for (int i = 0; i < npeers; i++)
 		{
 			if (peers[i].busy)
-				AddWaitEventToSet(set,
+				AddWaitEventToSet(*set,
 								  peers[i].poll == PGRES_POLLING_WRITING ?
 								  WL_SOCKET_WRITEABLE : WL_SOCKET_READABLE,
 								  PQsocket(peers[i].conn), NULL, &peers[i]);
 		}
-		n = WaitEventSetWait(set, left, events, lengthof(events),
-							 wait_event_compat(WAIT_FOR_SEGMENTS));
-		for (int i = 0; i < n; i++)
-		{
-			if (events[i].events & WL_LATCH_SET)
-				ResetLatch(MyLatch);
-			else if (events[i].user_data)
-				((Peer *) events[i].user_data)->poll = PGRES_POLLING_ACTIVE;
-		}
-		CHECK_FOR_INTERRUPTS();
 	}
-	PG_FINALLY();
+	n = WaitEventSetWait(*set, left, events, lengthof(events),
+						 wait_event_compat(WAIT_FOR_SEGMENTS));
+	for (int i = 0; i < n; i++)
 	{
-		FreeWaitEventSet(set);
+		Peer	   *peer = events[i].user_data;
+
+		if (events[i].events & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+		else if (peer == NULL)
+			continue;
+		else if (peer->busy)
+			peer->ready = true;
+		else
+			forget_set(set);	/* it has answered, and speaks again */
 	}
-	PG_END_TRY();
+	CHECK_FOR_INTERRUPTS();
 	return true;
 }
 
@@ -232,7 +243,62 @@ peer_connect_start(Peer *peer, bool replication)
 		return;
 	}
 	peer->busy = true;
+	peer->ready = false;
 	peer->poll = PGRES_POLLING_WRITING;
+}
+
+/*
+ * Takes busy peers to the end of a step.  The function does what can be done
+ * for one that is ready, and says whether it waits for the same as before.
+ */
+static void
+peers_finish(Peer *peers, int npeers, TimestampTz deadline, const char *late, bool (*go_on) (Peer *))
+{
+	WaitEventSet *set = NULL;
+
+	PG_TRY();
+	{
+		while (count_busy(peers, npeers) > 0)
+		{
+			if (!peers_wait(peers, npeers, &set, deadline))
+			{
+				for (int i = 0; i < npeers; i++)
+				{
+					if (peers[i].busy)
+						peer_failed(&peers[i], late);
+				}
+				break;
+			}
+			for (int i = 0; i < npeers; i++)
+			{
+				if (!peers[i].busy || !peers[i].ready)
+					continue;
+				peers[i].ready = false;
+				if (!go_on(&peers[i]))
+					forget_set(&set);
+			}
+		}
+	}
+	PG_FINALLY();
+	{
+		forget_set(&set);
+	}
+	PG_END_TRY();
+}
+
+static bool
+peer_connect_on(Peer *peer)
+{
+	peer->poll = PQconnectPoll(peer->conn);
+	if (peer->poll == PGRES_POLLING_OK)
+	{
+		peer->busy = false;
+		(void) PQsetnonblocking(peer->conn, 1);
+	}
+	else if (peer->poll == PGRES_POLLING_FAILED)
+		peer_failed(peer, conn_error(peer->conn));
+	/* it may have gone on to another address, by another socket */
+	return false;
 }
 
 bool
@@ -247,38 +313,13 @@ peers_connect(Peer *peers, int npeers, bool replication, TimestampTz deadline)
 			peer_connect_start(&peers[i], replication);
 	}
 
-	while (count_busy(peers, npeers) > 0)
-	{
-		if (!peers_wait(peers, npeers, deadline))
-		{
-			for (int i = 0; i < npeers; i++)
-			{
-				if (peers[i].busy)
-					peer_failed(&peers[i], "the connection was not made in time");
-			}
-			break;
-		}
-		for (int i = 0; i < npeers; i++)
-		{
-			Peer	   *peer = &peers[i];
-
-			if (!peer->busy || peer->poll != PGRES_POLLING_ACTIVE)
-				continue;
-			peer->poll = PQconnectPoll(peer->conn);
-			if (peer->poll == PGRES_POLLING_OK)
-			{
-				peer->busy = false;
-				(void) PQsetnonblocking(peer->conn, 1);
-			}
-			else if (peer->poll == PGRES_POLLING_FAILED)
-				peer_failed(peer, conn_error(peer->conn));
-		}
-	}
+	peers_finish(peers, npeers, deadline, "the connection was not made in time", peer_connect_on);
 	return all_well(peers, npeers);
 }
 
-void
-peers_send(Peer *peers, int npeers, const char *query, int nparams, const char *const *params)
+static void
+send_step(Peer *peers, int npeers, const char *query, const char *statement,
+		  int nparams, const char *const *params)
 {
 	for (int i = 0; i < npeers; i++)
 	{
@@ -289,24 +330,41 @@ peers_send(Peer *peers, int npeers, const char *query, int nparams, const char *
 		if (peer->result)
 			PQclear(peer->result);
 		peer->result = NULL;
-		if (!PQsendQueryParams(peer->conn, query, nparams, NULL, params, NULL, NULL, 0))
+		if (!(statement ?
+			  PQsendQueryPrepared(peer->conn, statement, nparams, params, NULL, NULL, 0) :
+			  PQsendQueryParams(peer->conn, query, nparams, NULL, params, NULL, NULL, 0)))
 		{
 			peer_failed(peer, conn_error(peer->conn));
 			continue;
 		}
 		peer->busy = true;
+		peer->ready = false;
 		peer->poll = PQflush(peer->conn) == 0 ? PGRES_POLLING_READING : PGRES_POLLING_WRITING;
 	}
 }
 
+void
+peers_send(Peer *peers, int npeers, const char *query, int nparams, const char *const *params)
+{
+	send_step(peers, npeers, query, NULL, nparams, params);
+}
+
+void
+peers_execute(Peer *peers, int npeers, const char *statement, int nparams, const char *const *params)
+{
+	send_step(peers, npeers, NULL, statement, nparams, params);
+}
+
 /* Takes what has arrived; the peer is no longer busy once all has. */
-static void
+static bool
 peer_consume(Peer *peer)
 {
+	PostgresPollingStatusType before = peer->poll;
+
 	if (!PQconsumeInput(peer->conn))
 	{
 		peer_failed(peer, conn_error(peer->conn));
-		return;
+		return false;
 	}
 	peer->poll = PQflush(peer->conn) == 0 ? PGRES_POLLING_READING : PGRES_POLLING_WRITING;
 	while (!PQisBusy(peer->conn))
@@ -317,7 +375,7 @@ peer_consume(Peer *peer)
 		if (result == NULL)
 		{
 			peer->busy = false;
-			return;
+			return true;
 		}
 		if (peer->result)
 			PQclear(peer->result);
@@ -335,30 +393,15 @@ peer_consume(Peer *peer)
 		if (status == PGRES_COPY_BOTH)
 		{
 			peer->busy = false;
-			return;
+			return true;
 		}
 	}
+	return peer->poll == before;
 }
 
 bool
 peers_collect(Peer *peers, int npeers, TimestampTz deadline)
 {
-	while (count_busy(peers, npeers) > 0)
-	{
-		if (!peers_wait(peers, npeers, deadline))
-		{
-			for (int i = 0; i < npeers; i++)
-			{
-				if (peers[i].busy)
-					peer_failed(&peers[i], "no answer in time");
-			}
-			break;
-		}
-		for (int i = 0; i < npeers; i++)
-		{
-			if (peers[i].busy && peers[i].poll == PGRES_POLLING_ACTIVE)
-				peer_consume(&peers[i]);
-		}
-	}
+	peers_finish(peers, npeers, deadline, "no answer in time", peer_consume);
 	return all_well(peers, npeers);
 }

@@ -23,8 +23,9 @@ typedef struct Peer
 	PGresult   *result;			/* of the last step */
 	char	   *error;			/* malloc'd; NULL when the last step worked */
 	/* internal */
-	bool		busy;
-	PostgresPollingStatusType poll;
+	bool		busy;			/* takes a step */
+	bool		ready;			/* its socket is */
+	PostgresPollingStatusType poll; /* what the step waits for */
 } Peer;
 
 /*
@@ -36,6 +37,10 @@ extern bool peers_connect(Peer *peers, int npeers, bool replication, TimestampTz
 /* Sends the same query to all peers that have no error, without waiting. */
 extern void peers_send(Peer *peers, int npeers, const char *query,
 					   int nparams, const char *const *params);
+
+/* The same for a statement that was made by PREPARE on each of them. */
+extern void peers_execute(Peer *peers, int npeers, const char *statement,
+						  int nparams, const char *const *params);
 
 /* Waits for the results of peers_send(); closes peers that did not answer. */
 extern bool peers_collect(Peer *peers, int npeers, TimestampTz deadline);

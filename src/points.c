@@ -159,6 +159,17 @@ step_deadline(void)
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), multisite_barrier_timeout + INT64CONST(1000));
 }
 
+/*
+ * The steps of a point on a segment.  Commits wait for these, so the segment
+ * need not parse and plan them each time.
+ */
+static const char *const statements[] = {
+	"PREPARE multisite_raise (integer, boolean) AS SELECT multisite.barrier_raise($1, $2)",
+	"PREPARE multisite_write (text) AS SELECT * FROM multisite.write_restore_point($1)",
+	"PREPARE multisite_lower AS SELECT multisite.barrier_lower()",
+	"PREPARE multisite_commits AS SELECT multisite.commits()",
+};
+
 static void
 connect_segments(void)
 {
@@ -178,9 +189,15 @@ connect_segments(void)
 	require_all("be reached");
 	for (int i = 0; i < npeers; i++)
 	{
+		if (!is_new[i])
+			continue;
 		/* a point must only ever be written on our own segments */
-		if (is_new[i])
-			segments_check_identity(&peers[i], 1, false, deadline);
+		segments_check_identity(&peers[i], 1, false, deadline);
+		for (size_t j = 0; j < lengthof(statements); j++)
+		{
+			peers_send(&peers[i], 1, statements[j], 0, NULL);
+			(void) peers_collect(&peers[i], 1, deadline);
+		}
 	}
 	require_all("be used");
 	pfree(is_new);
@@ -318,6 +335,9 @@ lower_everywhere(void)
 	}
 	peers_send(peers, npeers, "SELECT multisite.barrier_lower()", 0, NULL);
 	(void) peers_collect(peers, npeers, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000));
+	/* an update of the extension may have made the prepared statements useless */
+	for (int i = 0; i < npeers; i++)
+		peer_close(&peers[i]);
 }
 
 /*
@@ -343,7 +363,7 @@ raise_write_lower(WireManifest *manifest, WireManifestEntry *entries, bool verif
 		/* raise */
 		raised_at = GetCurrentTimestamp();
 		manifest->created_at = raised_at;
-		peers_send(peers, npeers, "SELECT multisite.barrier_raise($1, $2)", 2, raise_params);
+		peers_execute(peers, npeers, "multisite_raise", 2, raise_params);
 		barrier_raise(multisite_barrier_timeout, verified);
 		(void) peers_collect(peers, npeers, step_deadline());
 		require_all("raise its commit barrier");
@@ -355,7 +375,7 @@ raise_write_lower(WireManifest *manifest, WireManifestEntry *entries, bool verif
 
 		/* write */
 		first_at = GetCurrentTimestamp();
-		peers_send(peers, npeers, "SELECT * FROM multisite.write_restore_point($1)", 1, write_params);
+		peers_execute(peers, npeers, "multisite_write", 1, write_params);
 		lsn = barrier_write_restore_point(manifest->name, &timeline);
 		(void) peers_collect(peers, npeers, step_deadline());
 		last_at = GetCurrentTimestamp();
@@ -373,7 +393,7 @@ raise_write_lower(WireManifest *manifest, WireManifestEntry *entries, bool verif
 		}
 
 		/* lower; each segment flushes its restore point after that */
-		peers_send(peers, npeers, "SELECT multisite.barrier_lower()", 0, NULL);
+		peers_execute(peers, npeers, "multisite_lower", 0, NULL);
 		barrier_lower();
 		XLogFlush(lsn);
 		(void) peers_collect(peers, npeers, step_deadline());
@@ -455,7 +475,7 @@ count_commits(void)
 {
 	uint64		commits = barrier_commits();
 
-	peers_send(peers, npeers, "SELECT multisite.commits()", 0, NULL);
+	peers_execute(peers, npeers, "multisite_commits", 0, NULL);
 	(void) peers_collect(peers, npeers, step_deadline());
 	require_all("be asked for its commits");
 	for (int i = 0; i < npeers; i++)

@@ -76,6 +76,13 @@ let_go_of_snapshot(void)
 		}
 	}
 	MY_XMIN_COMPAT = InvalidTransactionId;
+
+	/*
+	 * Replay may have met the snapshot already.  Then it waits for the end of
+	 * this virtual transaction, whatever becomes of xmin.  To end its lock
+	 * early is to say that its snapshot is gone, and its end may do it again.
+	 */
+	VirtualXactLockTableCleanup();
 }
 
 /* A row that is being filled; values that are 0 by nature are NULL. */

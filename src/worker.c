@@ -274,16 +274,9 @@ worker_report_error(const ErrorData *edata)
 	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
 	is_new = strncmp(slot->logged_error, message, ERROR_TEXT_SIZE - 1) != 0;
 	strlcpy(slot->logged_error, message, ERROR_TEXT_SIZE);
-	if (edata->detail)
-		snprintf(slot->last_error, ERROR_TEXT_SIZE, "%s (%s)", message, edata->detail);
-	else
-		strlcpy(slot->last_error, message, ERROR_TEXT_SIZE);
-	slot->last_error_at = GetCurrentTimestamp();
-	if (slot->failing_since == 0)
-		slot->failing_since = slot->last_error_at;
 	LWLockRelease(multisite_shared->lock);
 
-	worker_set_state(WORKER_FAILED, "%s", slot->last_error);
+	/* first the log, so that whoever sees the state finds the reason there */
 	if (is_new)
 	{
 		/* as it is, but at a level that does not end the process */
@@ -294,6 +287,17 @@ worker_report_error(const ErrorData *edata)
 				 edata->hint ? errhint("%s", edata->hint) : 0,
 				 errcontext("attempts go on, and are not logged while they fail in the same way")));
 	}
+
+	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
+	if (edata->detail)
+		snprintf(slot->last_error, ERROR_TEXT_SIZE, "%s (%s)", message, edata->detail);
+	else
+		strlcpy(slot->last_error, message, ERROR_TEXT_SIZE);
+	slot->last_error_at = GetCurrentTimestamp();
+	if (slot->failing_since == 0)
+		slot->failing_since = slot->last_error_at;
+	LWLockRelease(multisite_shared->lock);
+	worker_set_state(WORKER_FAILED, "%s", slot->last_error);
 }
 
 /* Gives back whatever an attempt may hold when an ERROR ends it. */

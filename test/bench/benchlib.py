@@ -509,19 +509,26 @@ class Pgbench:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         children.append(self.process)
 
-    def wait(self):
+    def transactions(self):
+        """At its end: TPS, and when each transaction ended and its latency in ms."""
         text = self.process.communicate()[0]
         found = re.search(r"^tps = ([\d.]+)", text, re.M)
         if self.process.returncode != 0 or not found:
             raise RuntimeError("pgbench failed: " + text)
-        latencies = []
+        transactions = []
         directory, prefix = os.path.split(self.prefix)
         for name in os.listdir(directory):
             if re.fullmatch(re.escape(prefix) + r"\.\d+(\.\d+)?", name):
                 with open(directory + "/" + name) as f:
-                    latencies += [int(line.split()[2]) / 1000 for line in f]
+                    for line in f:
+                        fields = line.split()
+                        transactions.append((int(fields[4]) + int(fields[5]) / 1e6, int(fields[2]) / 1000))
                 os.unlink(directory + "/" + name)
-        return float(found.group(1)), latencies
+        return float(found.group(1)), transactions
+
+    def wait(self):
+        tps, transactions = self.transactions()
+        return tps, [latency for end, latency in transactions]
 
 
 def load_pgbench(server, seconds=4):

@@ -127,9 +127,11 @@ compare("pgbench TPS, extension loaded, barrier down, against not loaded", "barr
         0.99, "no loss that can be measured (≥ 0.99 ×)")
 counts = sorted({line["segments"] for line in lines if line["figure"] == "segments" and "segments" in line})
 for n in counts:
-    compare("TPS, a point a second on 1 + %d segments, against none" % n, "segments", "TPS at %d segments" % n, "ours",
-            "peer", "", 0.99, "≥ 0.99 ×")
-    compare("– p99 latency", "segments", "p99 latency at %d segments" % n, "ours", "peer", "ms", None, "", False)
+    for where, title in (("source alone", "TPS, a point a second on 1 + %d segments, against none" % n),
+                         ("with remote", "– with the remote's replay on the same cores")):
+        compare(title, "segments", "TPS at %d segments, %s" % (n, where), "ours", "peer", "",
+                *((0.99, "≥ 0.99 ×") if where == "source alone" else (None, "")))
+        compare("– – p99 latency", "segments", "p99 latency at %d segments, %s" % (n, where), "ours", "peer", "ms", None, "", False)
 for n in counts:
     barrier = values("segments", "barrier", str(n))
     if not barrier:

@@ -37,12 +37,12 @@ sub dump_of
 # each client has tables of its own, so that they do not wait for each other
 my @steps = (
 	sub { "CREATE TABLE c$_[0]_$_[1] (a int PRIMARY KEY, b text); INSERT INTO c$_[0]_$_[1] SELECT i, repeat('b', 50) FROM generate_series(1, 500) i" },
-	sub { "DROP TABLE IF EXISTS c$_[0]_@{[$_[1] - 9]}" },
+	sub { "DROP TABLE IF EXISTS c$_[0]_@{[abs($_[1] - 9)]}" },
 	sub { "ALTER TABLE kept ADD COLUMN c$_[0]_$_[1] int DEFAULT $_[1]" },
-	sub { "ALTER TABLE kept DROP COLUMN IF EXISTS c$_[0]_@{[$_[1] - 8]}" },
+	sub { "ALTER TABLE kept DROP COLUMN IF EXISTS c$_[0]_@{[abs($_[1] - 8)]}" },
 	sub { 'VACUUM FULL kept' },
 	sub { "CREATE INDEX CONCURRENTLY i$_[0]_$_[1] ON kept (what, n)" },
-	sub { "DROP INDEX CONCURRENTLY IF EXISTS i$_[0]_@{[$_[1] - 10]}" },
+	sub { "DROP INDEX CONCURRENTLY IF EXISTS i$_[0]_@{[abs($_[1] - 10)]}" },
 	sub { "COPY (SELECT i, 'copied' FROM generate_series(1, 1000) i) TO PROGRAM 'cat > /dev/null'" },
 	sub { "SELECT lo_from_bytea(0, decode(repeat('ab', 5000), 'hex'))" },
 	sub { q{SELECT nextval('numbers') FROM generate_series(1, 50)} },

@@ -23,8 +23,8 @@ $c->sql($_, 'INSERT INTO t SELECT generate_series(1, 1000)') foreach $c->ids;
 $c->create_point('without');
 is($c->remote_sql(-1, q{SELECT multisite_wait_for_consistency_point('without', 'released', '2 s')}), 'f',
 	'no point is released while a segment is lost');
-like($c->remote_sql(-1, q{SELECT reason FROM multisite_status WHERE worker = 'orchestrator'}),
-	qr/"without" waits for segment 1/, 'and the orchestrator says for which it waits');
+$c->wait_for($c->remote(-1), q{SELECT reason ~ '"without" waits for segment 1' FROM multisite_status WHERE worker = 'orchestrator'});
+pass('and the orchestrator says for which it waits');
 
 $c->wait_for($c->source(-1), q{SELECT slowest_segment = 1 AND reason LIKE 'point "without" waits for segment 1,%' AND rpo_seconds > 1
 	FROM multisite_estimates WHERE site = 'dr'});

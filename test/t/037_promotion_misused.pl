@@ -28,6 +28,7 @@ my %digest = map { $_ => $c->digest($c->source($_), 't') } $c->ids;
 $c->remote(0)->stop;
 $c->sql($_, 'INSERT INTO t VALUES (2)') foreach $c->ids;
 $c->create_point('three');
+$c->wait_for($c->remote(-1), q{SELECT staged_point = 'three' FROM multisite_segments WHERE site = 'dr' AND segment_id = -1});
 $c->cut_source;
 my ($status, $out, $err) = $c->remote(-1)->psql('postgres', q{SELECT multisite_promote('three')});
 isnt($status, 0, 'not at a point that a segment does not have');

@@ -1,11 +1,16 @@
-"""Clusters of more and more segments, all on this machine, with a remote site
-each: what a point a second costs the coordinator's clients, against none on
-the same cluster; and the times of points under a light load on all segments."""
+"""Clusters of more and more segments, all on this machine: what a point a
+second costs the coordinator's clients, against none on the same cluster, for
+the source site alone and with a remote site that applies the points on the
+same cores; and the times of points under a light load on all segments.
+
+Points are switched on and off every few seconds of one and the same load, since
+what they cost is less than two loads differ by themselves."""
 import time
 
 from benchlib import *
 
-seconds = pick(3, 20)
+window = 3						# seconds, of which the first half second does not count
+pairs = rounds(4, 20)
 watch = pick(6, 40)
 
 
@@ -22,25 +27,40 @@ def point_times(multisite, since):
     return [[float(field) for field in row.split("|")] for row in rows.splitlines()]
 
 
+def alternate(multisite, where):
+    """Points on, off, off, on, …; each window's TPS and latencies."""
+    begin = time.time() + 1			# the load has begun by then
+    load = Pgbench(multisite.source, 1 + 2 * pairs * window)
+    on = [number % 4 in (0, 3) for number in range(2 * pairs)]
+    for number, points in enumerate(on):
+        time.sleep(max(0, begin + number * window - time.time()))
+        multisite.source.set(multisite__consistency_point_interval=1000 if points else 0)
+    tps, transactions = load.transactions()
+    multisite.source.set(multisite__consistency_point_interval=0)
+    latencies = [[] for points in on]
+    for end, latency in transactions:
+        number, second = divmod(end - begin, window)
+        if 0 <= number < len(on) and second >= 0.5:
+            latencies[int(number)].append(latency)
+    for points, some in zip(on, latencies):
+        who = "ours" if points else "peer"
+        record("TPS at %d segments, %s" % (len(multisite.ids) - 1, where), who, len(some) / (window - 0.5), "TPS")
+        record("p99 latency at %d segments, %s" % (len(multisite.ids) - 1, where), who, quantile(some, 0.99), "ms")
+
+
 for segments in pick([1, 4, 8], [1, 4, 16, 32]):
     multisite = Multisite("seg%d" % segments, segments=segments, scale=10, conf=SMALL)
-    multisite.start()
+    multisite.start_source()
     for id in multisite.ids[1:]:
         pgbench_init(multisite.sources[id], 1)
+    alternate(multisite, "source alone")
+    multisite.make_remote().start_remote()
     wait_quiet(multisite)
-
-    for number in range(rounds(1, 4)):
-        for who, interval in (("ours", 1000), ("peer", 0)):
-            multisite.source.set(multisite__consistency_point_interval=interval)
-            since = time.time()
-            tps, latencies = Pgbench(multisite.source, seconds).wait()
-            record("TPS at %d segments" % segments, who, tps, "TPS", segments=segments)
-            record("p99 latency at %d segments" % segments, who, quantile(latencies, 0.99), "ms", segments=segments)
-            multisite.source.set(multisite__consistency_point_interval=0)
-            wait_quiet(multisite)
-            if interval:
-                for barrier, published, applied in point_times(multisite, since):
-                    record("barrier under full load", str(segments), barrier, "ms", segments=segments)
+    since = time.time()
+    alternate(multisite, "with remote")
+    wait_quiet(multisite)
+    for barrier, published, applied in point_times(multisite, since):
+        record("barrier under full load", str(segments), barrier, "ms", segments=segments)
 
     # 200 transactions a second in all
     since = time.time()

@@ -1,0 +1,42 @@
+
+# A session of the remote site that waits for replay must not hold it up by its
+# own snapshot, not even when replay has met that snapshot before it was let go.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use Multisite;
+use Session;
+
+my $c = Multisite->new('waits');
+
+$c->start_source;
+$c->sql(-1, 'CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i');
+$c->start_remote(conf => 'max_standby_archive_delay = -1');
+$c->wait_applied($c->create_point('one'));
+$c->remote_sql(-1, 'SELECT multisite_pause()');
+$c->sql(-1, $_) foreach 'DELETE FROM t', 'VACUUM t';
+$c->wait_applied($c->create_point('two'), 'staged');
+
+# it waits in its arguments first, with a snapshot that sees the rows
+my $holder = Session->new($c->remote(-1));
+$holder->query('SELECT pg_advisory_lock(1)');
+my $waiter = Session->new($c->remote(-1));
+$waiter->begin(q{SELECT multisite_wait_for_consistency_point('two',
+	CASE WHEN pg_advisory_lock(1) IS NULL THEN '' ELSE 'applied' END, '60 s')});
+$c->wait_for($c->remote(-1), q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'advisory'});
+
+$c->remote_sql(-1, 'SELECT multisite_resume()');
+$c->wait_for($c->remote(-1), q{SELECT count(*) = 1 FROM pg_stat_activity
+	WHERE backend_type = 'startup' AND wait_event = 'RecoveryConflictSnapshot'});
+ok(!$waiter->done, 'replay waits for the snapshot, and the session for its lock');
+
+$holder->query('SELECT pg_advisory_unlock(1)');
+is($waiter->end, 't', 'once the session waits for the point it lets replay go on');
+is($c->remote_sql(-1, 'SELECT count(*) FROM t'), '0', 'to that point');
+
+done_testing();
