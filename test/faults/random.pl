@@ -142,9 +142,15 @@ my %fault = (
 	source_site => sub { cut_servers(map { $c->source($_) } $c->ids) },
 	remote_site => sub { cut_servers(map { $c->remote($_) } $c->ids) },
 
-	# while it writes a restartpoint
+	# while it writes a restartpoint, for which it must have seen a checkpoint
 	restartpoint => sub {
-		my $node = $c->remote(any($c->ids));
+		my $id = any($c->ids);
+		my $node = $c->remote($id);
+
+		eval {
+			$c->sql($id, 'CHECKPOINT');
+			$c->wait_applied($c->create_point);
+		};
 		my $session = eval { $node->background_psql('postgres', on_error_stop => 0) } or return;
 		$session->query_until(qr/begun/, "\\echo begun\nCHECKPOINT;\n");
 		pause(0.1);
@@ -259,6 +265,7 @@ foreach my $node (map { ($c->source($_), $c->remote($_)) } $c->ids)
 	$found{'points given up'} += () = $log =~ /could not (?:be reached|raise|write|lower)|before the restore point was written|commit barrier came down/g;
 	$found{'crash recoveries'} += () = $log =~ /automatic recovery in progress|entering standby mode/g;
 	$found{'panics'} += () = $log =~ /PANIC:/g;
+	$found{'restartpoints interrupted'} += (() = $log =~ /restartpoint starting/g) - (() = $log =~ /restartpoint complete/g);
 	$found{'places found anew'} += () = $log =~ /found its place/g;
 }
 is($found{panics}, 0, 'no server panicked');
