@@ -5,11 +5,15 @@
  *
  * Preloaded into a server (LD_PRELOAD), with MULTISITE_KILL_AT naming a file.
  * While that file exists, calls of the receiver that change something below
- * pg_wal are numbered, from 1, and written down in the file's name + ".log";
- * a write that goes on with a large one before is one with that.  At the call
- * whose number is in the file the process is killed, by SIGKILL: before the
- * call, or after half of it if that is a write of some length.  (fsync does
- * not count: what is not synced yet outlives a process.)
+ * pg_wal are written down in the file's name + ".log"; a write that goes on
+ * with a large one before is one with that.  The file has a line such as
+ *
+ *		2 write pg_wal/multisite/state
+ *
+ * and at the second call that begins with these words the process is killed,
+ * by SIGKILL: before the call, or after half of it if that is a write of some
+ * length.  Writes of no more than eight bytes are called "connect".  (fsync
+ * does not count: what is not synced yet outlives a process.)
  *
  *-------------------------------------------------------------------------
  */
@@ -26,7 +30,8 @@
 
 #define LARGE 65536
 
-static long number;
+static bool armed;				/* the file was there */
+static long matches;
 static char last[4200];			/* the large write before, and its end */
 static off_t last_end;
 
@@ -54,7 +59,9 @@ is_chosen(const char *call, const char *path, size_t len, off_t offset)
 	const char *control = getenv("MULTISITE_KILL_AT");
 	char		what[4200];
 	char		log_name[4200];
-	long		chosen = 0;
+	char		chosen[4200] = "";
+	char	   *words;
+	long		occurrence;
 	FILE	   *file;
 
 	if (control == NULL || strstr(path, "pg_wal") == NULL || !is_receiver())
@@ -62,30 +69,39 @@ is_chosen(const char *call, const char *path, size_t len, off_t offset)
 	file = fopen(control, "r");
 	if (file == NULL)
 	{
-		number = 0;
+		armed = false;
 		return false;
 	}
-	if (fscanf(file, "%ld", &chosen) != 1)
-		chosen = 0;
+	if (fgets(chosen, sizeof(chosen), file) == NULL)
+		chosen[0] = '\0';
 	fclose(file);
+	chosen[strcspn(chosen, "\n")] = '\0';
 
 	snprintf(what, sizeof(what), "%s %s", call, strstr(path, "pg_wal"));
-	if (number > 0 && offset == last_end && strcmp(what, last) == 0)
+	if (!armed)
+	{
+		armed = true;
+		matches = 0;
+		last[0] = '\0';
+	}
+	if (offset == last_end && strcmp(what, last) == 0)
 	{
 		last_end += len;
 		return false;
 	}
 	strcpy(last, len >= LARGE ? what : "");
 	last_end = offset + len;
-	number++;
 	snprintf(log_name, sizeof(log_name), "%s.log", control);
 	file = fopen(log_name, "a");
 	if (file)
 	{
-		fprintf(file, "%ld %s\n", number, what);
+		fprintf(file, "%s\n", what);
 		fclose(file);
 	}
-	return number == chosen;
+	occurrence = strtol(chosen, &words, 10);
+	if (*words != ' ' || strncmp(what, words + 1, strlen(words + 1)) != 0)
+		return false;
+	return ++matches == occurrence;
 }
 
 static bool
@@ -113,7 +129,7 @@ die(void)
 ssize_t
 pwrite(int fd, const void *data, size_t len, off_t offset)
 {
-	if (is_chosen_fd("write", fd, len, offset))
+	if (is_chosen_fd(len > 8 ? "write" : "connect", fd, len, offset))
 	{
 		if (len > 512)
 			(void) !REAL(pwrite)(fd, data, len / 2, offset);

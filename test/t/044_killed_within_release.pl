@@ -52,8 +52,8 @@ sub dead
 	return !kill(0, $pid) || Multisite::is_zombie($pid);
 }
 
-# The receivers of these segments are killed at these steps of one release,
-# 0 at none; returns how many steps each took.
+# The receivers of these segments are killed at these steps of one release, or
+# at none; returns the steps that each took.
 sub release
 {
 	my (%step) = @_;
@@ -72,7 +72,7 @@ sub release
 		$to{$id} = $c->remote_sql($id, "SELECT lsn FROM multisite_consistency_points WHERE name = '$point'");
 		unlink "$file{$id}.log";
 	}
-	append_to_file($file{$_}, "$step{$_}\n") foreach keys %step;
+	append_to_file($file{$_}, ($step{$_} // '') . "\n") foreach @ids;
 	# the coordinator may die before it has answered
 	eval { $c->remote_sql(-1, 'SELECT multisite_resume()') };
 
@@ -98,7 +98,7 @@ sub release
 	foreach my $id (@ids)
 	{
 		my @log = split /\n/, (eval { slurp_file("$file{$id}.log") } // '');
-		$steps{$id} = \@log;
+		$steps{$id} = [ map { s/[0-9A-F]{24}/0/r } @log ];
 		unlink $file{$id};
 	}
 
@@ -107,7 +107,7 @@ sub release
 	{
 		my $node = $c->remote($id);
 
-		$at{ $steps{$id}[-1] =~ s/[0-9A-F]{24}/SEGMENT/r =~ s/^\d+ //r } = 1;
+		$at{ $steps{$id}[-1] }++;
 		$node->{_pid} = undef;
 		unlink $node->data_dir . '/postmaster.pid';
 		# to what recovery gets without us
@@ -117,7 +117,7 @@ sub release
 			WHERE backend_type = 'startup' AND wait_event IN ('RecoveryWalStream', 'RecoveryRetrieveRetryInterval')})
 		  or die 'recovery does not come to its end';
 		my $lsn = $c->remote_sql($id, 'SELECT pg_last_wal_replay_lsn()');
-		ok($lsn eq $from{$id} || $lsn eq $to{$id}, "segment $id, killed at step $steps{$id}[-1]: recovery ends at a point")
+		ok($lsn eq $from{$id} || $lsn eq $to{$id}, "segment $id, killed at $step{$id}: recovery ends at a point")
 		  or diag("it ends at $lsn, the points are $from{$id} and $to{$id}");
 		$node->stop;
 		$node->append_conf('postgresql.conf', "shared_preload_libraries = 'multisite_repl'");
@@ -125,34 +125,41 @@ sub release
 	start($_) foreach @dead;
 	$c->wait_applied($point);
 	is($c->digest($c->remote($_), 't'), $c->digest($c->source($_), 't'), "point $n: segment $_ equals the source") foreach @ids;
-	return map { $_ => scalar @{ $steps{$_} } } @ids;
+	return %steps;
 }
 
-# how many steps there are, with nobody killed
-my %steps = release(map { $_ => 0 } @ids);
-cmp_ok($steps{$_}, '>', 8, "segment $_: a release has $steps{$_} steps") foreach @ids;
-my ($most) = sort { $b <=> $a } values %steps;
-my $k = 1;
-while ($k <= $most)
+# what the steps are, with nobody killed: each once, in their order
+my %steps = release();
+my @all;
+foreach my $id (@ids)
+{
+	my %count;
+	my @steps = map { ++$count{$_} . " $_" } @{ $steps{$id} };
+
+	note("segment $id: " . join(', ', @steps));
+	foreach my $step (@steps) { push @all, $step unless grep { $_ eq $step } @all; }
+}
+
+# the steps that docs/architecture.md has
+foreach my $step ('write pg_wal/multisite/state', 'write pg_wal/multisite/tail.tmp', 'rename pg_wal/multisite/0',
+	'rename pg_wal/multisite/tail.tmp', 'write pg_wal/0', 'connect pg_wal/0', 'unlink pg_wal/multisite/0')
+{
+	ok((grep { $_ eq "1 $step" } @all) == 1, "a release has the step: $step");
+}
+while (@all)
 {
 	if ($ENV{MULTISITE_TEST_LONG})
 	{
-		release(map { $_ => $k } @ids);
-		$k++;
+		my $step = shift @all;
+		release(map { $_ => $step } @ids);
 	}
 	else
 	{
-		release(map { $_ => $k++ } @ids);
+		release(map { my $step = shift @all; defined $step ? ($_ => $step) : () } @ids);
 	}
 }
-diag("killed before: $_") foreach sort keys %at;
-
-# the steps that docs/architecture.md has
-foreach my $step ('write pg_wal/multisite/state', 'write pg_wal/multisite/tail.tmp', 'rename pg_wal/multisite/SEGMENT',
-	'rename pg_wal/multisite/tail.tmp', 'write pg_wal/SEGMENT', 'unlink pg_wal/multisite/SEGMENT')
-{
-	ok($at{$step}, "one was killed at: $step");
-}
+my %kind = map { $_ => 1 } map { @$_ } values %steps;
+ok($at{$_}, "killed at: $_ (" . ($at{$_} // 0) . ' times)') foreach sort keys %kind;
 my $finished = 0;
 foreach my $id (@ids)
 {
