@@ -9,6 +9,7 @@ OBJS = \
 	src/barrier.o \
 	src/conn.o \
 	src/decide.o \
+	src/greenplum.o \
 	src/history.o \
 	src/identity.o \
 	src/in_doubt.o \

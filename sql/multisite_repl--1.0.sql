@@ -273,6 +273,39 @@ COMMENT ON FUNCTION multisite.wait_promoted(integer) IS 'waits until this segmen
 REVOKE ALL ON FUNCTION multisite.wait_promoted(integer) FROM PUBLIC;
 
 -- ---------------------------------------------------------------------------
+-- Greenplum
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION multisite_accept_configuration()
+RETURNS integer
+AS 'MODULE_PATHNAME', 'multisite_accept_configuration'
+LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION multisite_accept_configuration() IS
+'on a promoted Greenplum coordinator in utility role: checks that gp_segment_configuration names the segments of its own site, and lets it start in dispatch role; returns how many there are, itself included; superuser only';
+REVOKE ALL ON FUNCTION multisite_accept_configuration() FROM PUBLIC;
+
+CREATE FUNCTION multisite.flush_wal()
+RETURNS integer
+AS 'MODULE_PATHNAME', 'multisite_flush_wal'
+LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION multisite.flush_wal() IS
+'makes the WAL of this server durable, and returns its timeline; called on each Greenplum segment after a restore point';
+REVOKE ALL ON FUNCTION multisite.flush_wal() FROM PUBLIC;
+
+CREATE FUNCTION multisite.keep_on_coordinator(relation regclass)
+RETURNS void
+AS 'MODULE_PATHNAME', 'multisite_keep_on_coordinator'
+LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION multisite.keep_on_coordinator(regclass) IS
+'makes the rows of a new table stay on the Greenplum coordinator; elsewhere it does nothing';
+REVOKE ALL ON FUNCTION multisite.keep_on_coordinator(regclass) FROM PUBLIC;
+
+SELECT multisite.keep_on_coordinator('multisite.segment');
+SELECT multisite.keep_on_coordinator('multisite.point_name');
+SELECT multisite.keep_on_coordinator('multisite.verified_point');
+SELECT multisite.keep_on_coordinator('multisite.digest');
+
+-- ---------------------------------------------------------------------------
 -- Views
 -- ---------------------------------------------------------------------------
 

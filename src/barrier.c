@@ -158,8 +158,9 @@ lower_if_expired(void)
  * ------------------------------------------------------------------------
  */
 
+/* counts: whether there is something that a point made by itself is for */
 static void
-commit_begins(void)
+commit_begins(bool counts)
 {
 	BackendFlag *flag = my_flag();
 
@@ -174,7 +175,8 @@ commit_begins(void)
 			 * remote_apply that end waits for the point which is only made
 			 * because there was a commit.
 			 */
-			flag->commits++;
+			if (counts)
+				flag->commits++;
 			return;
 		}
 
@@ -213,14 +215,17 @@ commit_ends(void)
 void
 multisite_barrier_xact_callback(XactEvent event, void *arg)
 {
+	bool		has_xid;
+
 	if (barrier == NULL || MyProc == NULL)
 		return;
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
-				commit_begins();
+			has_xid = TransactionIdIsValid(GetTopTransactionIdIfAny());
+			if (has_xid || is_distributed_compat())
+				commit_begins(has_xid || segments_wrote_compat());
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
@@ -262,7 +267,7 @@ barrier_ProcessUtility(PROCESS_UTILITY_PARAMETERS)
 		return;
 	}
 
-	commit_begins();
+	commit_begins(true);
 	PG_TRY();
 	{
 		next_ProcessUtility(PROCESS_UTILITY_ARGUMENTS);
@@ -412,6 +417,27 @@ barrier_raise(int timeout_ms, bool completely)
 	PG_END_TRY();
 }
 
+static void
+refuse_late(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the commit barrier came down before the restore point was written"),
+			 errhint("multisite.barrier_timeout may be too short.")));
+}
+
+void
+barrier_require_up(void)
+{
+	bool		up;
+
+	LWLockAcquire(barrier->lock, LW_SHARED);
+	up = barrier->owner == MyProcPid && GetCurrentTimestamp() < barrier->deadline;
+	LWLockRelease(barrier->lock);
+	if (!up)
+		refuse_late();
+}
+
 XLogRecPtr
 barrier_write_restore_point(const char *name, TimeLineID *timeline)
 {
@@ -423,10 +449,7 @@ barrier_write_restore_point(const char *name, TimeLineID *timeline)
 	LWLockRelease(barrier->lock);
 
 	if (XLogRecPtrIsInvalid(lsn))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the commit barrier came down before the restore point was written"),
-				 errhint("multisite.barrier_timeout may be too short.")));
+		refuse_late();
 	*timeline = insert_timeline_compat();
 	return lsn;
 }

@@ -32,6 +32,12 @@ extern void barrier_raise(int timeout_ms, bool completely);
  */
 extern XLogRecPtr barrier_write_restore_point(const char *name, TimeLineID *timeline);
 
+/*
+ * The same ERROR; for restore points that another session has written.  The
+ * barrier cannot have been down meanwhile, since who raises it has to ask.
+ */
+extern void barrier_require_up(void);
+
 /* Lowers the barrier, if this process raised it. */
 extern void barrier_lower(void);
 

@@ -11,12 +11,14 @@
 #ifndef MULTISITE_COMPAT_H
 #define MULTISITE_COMPAT_H
 
-#if PG_VERSION_NUM < 130000
-#error "multisite_repl needs PostgreSQL 13 or newer"
+/* Greenplum 7 is PostgreSQL 12 */
+#if PG_VERSION_NUM < 120000 || (PG_VERSION_NUM < 130000 && !defined(GP_VERSION_NUM))
+#error "multisite_repl needs PostgreSQL 13 or newer, or Greenplum 7"
 #elif PG_VERSION_NUM >= 190000
 #error "multisite_repl was never built or tested on this version of PostgreSQL; 13 to 18 are known"
 #endif
 
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlogreader.h"
 #include "access/xlog_internal.h"
@@ -34,6 +36,20 @@
 #if PG_VERSION_NUM < 150000
 #include "postmaster/autovacuum.h"
 #include "replication/walsender.h"
+#endif
+
+#if PG_VERSION_NUM >= 130000
+#include "postmaster/interrupt.h"
+#else
+#include "storage/condition_variable.h"
+#include "storage/proclist.h"
+#include "tcop/tcopprot.h"
+#endif
+#ifdef GP_VERSION_NUM
+#include "catalog/gp_distribution_policy.h"
+#include "cdb/cdbtm.h"
+#include "cdb/cdbvars.h"
+#include "utils/inval.h"
 #endif
 
 /* 15 split recovery off xlog.c */
@@ -113,7 +129,12 @@ wait_event_compat(MultisiteWait wait)
 #endif
 }
 
+/* 13 gave all processes a type */
+#if PG_VERSION_NUM >= 130000
 #define AM_STARTUP_PROCESS()	(MyBackendType == B_STARTUP)
+#else
+#define AM_STARTUP_PROCESS()	AmStartupProcess()
+#endif
 
 /* 17 replaced the memory context by an owner; without one it lives until freed */
 #if PG_VERSION_NUM >= 170000
@@ -127,8 +148,10 @@ wait_event_compat(MultisiteWait wait)
 #define ReplicationSlotAcquire_compat(name) ReplicationSlotAcquire((name), true, true)
 #elif PG_VERSION_NUM >= 140000
 #define ReplicationSlotAcquire_compat(name) ReplicationSlotAcquire((name), true)
-#else
+#elif PG_VERSION_NUM >= 130000
 #define ReplicationSlotAcquire_compat(name) ((void) ReplicationSlotAcquire((name), SAB_Error))
+#else
+#define ReplicationSlotAcquire_compat(name) ReplicationSlotAcquire((name), true)
 #endif
 
 /* 14 lets others look for a slot by its name, too */
@@ -166,8 +189,15 @@ slot_exists_compat(const char *name)
 #define MY_XMIN_COMPAT			(MyPgXact->xmin)
 #endif
 
-/* 14 told a utility hook whether it may change the tree */
-#if PG_VERSION_NUM >= 140000
+/* 14 told a utility hook whether it may change the tree; 12 had another tag */
+#if PG_VERSION_NUM < 130000
+#define PROCESS_UTILITY_PARAMETERS \
+	PlannedStmt *pstmt, const char *queryString, \
+	ProcessUtilityContext context, ParamListInfo params, \
+	QueryEnvironment *queryEnv, DestReceiver *dest, char *completionTag
+#define PROCESS_UTILITY_ARGUMENTS \
+	pstmt, queryString, context, params, queryEnv, dest, completionTag
+#elif PG_VERSION_NUM >= 140000
 #define PROCESS_UTILITY_PARAMETERS \
 	PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, \
 	ProcessUtilityContext context, ParamListInfo params, \
@@ -231,6 +261,118 @@ InitMaterializedSRF_compat(FunctionCallInfo fcinfo)
 }
 #endif
 
+/* ------------------------------------------------------------------------
+ * What 13 brought, and 12 lacks
+ * ------------------------------------------------------------------------
+ */
+#if PG_VERSION_NUM < 130000
+
+#define SignalHandlerForConfigReload PostgresSigHupHandler
+#define TYPALIGN_INT 'i'
+#define StaticAssertDecl(condition, message) _Static_assert(condition, message)
+#define INTERRUPTS_PENDING_CONDITION() (InterruptPending)
+
+/* PG_FINALLY: the three macros have to agree */
+#undef PG_TRY
+#undef PG_CATCH
+#undef PG_END_TRY
+#define PG_TRY() \
+	do { \
+		sigjmp_buf *_save_exception_stack = PG_exception_stack; \
+		ErrorContextCallback *_save_context_stack = error_context_stack; \
+		sigjmp_buf _local_sigjmp_buf; \
+		bool		_do_rethrow = false; \
+		if (sigsetjmp(_local_sigjmp_buf, 0) == 0) \
+		{ \
+			PG_exception_stack = &_local_sigjmp_buf
+#define PG_CATCH() \
+		} \
+		else \
+		{ \
+			PG_exception_stack = _save_exception_stack; \
+			error_context_stack = _save_context_stack
+#define PG_FINALLY() \
+		} \
+		else \
+			_do_rethrow = true; \
+		{ \
+			PG_exception_stack = _save_exception_stack; \
+			error_context_stack = _save_context_stack
+#define PG_END_TRY() \
+		} \
+		if (_do_rethrow) \
+			PG_RE_THROW(); \
+		PG_exception_stack = _save_exception_stack; \
+		error_context_stack = _save_context_stack; \
+	} while (0)
+
+/* The sleep must have been prepared; returns whenever there may be news. */
+static inline void
+ConditionVariableTimedSleep(ConditionVariable *cv, long timeout, uint32 wait_event)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout, wait_event);
+	ResetLatch(MyLatch);
+	SpinLockAcquire(&cv->mutex);
+	if (!proclist_contains(&cv->wakeup, MyProc->pgprocno, cvWaitLink))
+		proclist_push_tail(&cv->wakeup, MyProc->pgprocno, cvWaitLink);
+	SpinLockRelease(&cv->mutex);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* in minor releases of 12, too, but not in the one that Greenplum comes from */
+static inline long
+timestamp_difference_milliseconds(TimestampTz start, TimestampTz stop)
+{
+	TimestampTz diff = stop - start;
+
+	if (diff <= 0)
+		return 0;
+	return diff >= (INT_MAX - 1L) * 1000 ? INT_MAX : (long) ((diff + 999) / 1000);
+}
+#define TimestampDifferenceMilliseconds timestamp_difference_milliseconds
+
+#endif							/* PG_VERSION_NUM < 130000 */
+
+/* 13 gave the reader's start a function of its own, and its callbacks a struct */
+#if PG_VERSION_NUM >= 130000
+#define WAL_PAGE_READ_PARAMETERS \
+	XLogReaderState *reader, XLogRecPtr page, int reqLen, XLogRecPtr targetRecPtr, char *buf
+#define XLogReaderAllocate_compat(callback, arg) \
+	XLogReaderAllocate(wal_segment_size, NULL, XL_ROUTINE(.page_read = (callback)), (arg))
+#define XLogReadRecord_compat(reader, start, errormsg) \
+	((XLogRecPtrIsInvalid(start) ? (void) 0 : XLogBeginRead((reader), (start))), XLogReadRecord((reader), (errormsg)))
+#else
+#define WAL_PAGE_READ_PARAMETERS \
+	XLogReaderState *reader, XLogRecPtr page, int reqLen, XLogRecPtr targetRecPtr, char *buf, TimeLineID *pageTLI
+#define XLogReaderAllocate_compat(callback, arg) XLogReaderAllocate(wal_segment_size, (callback), (arg))
+#define XLogReadRecord_compat(reader, start, errormsg) XLogReadRecord((reader), (start), (errormsg))
+#endif
+
+/*
+ * The header of a PREPARE's record, and of its state file; gid_at says where
+ * the gid follows.  13 made it public.  Greenplum, which 12 is for us, ends
+ * what is prepared by itself, so that nobody needs it there.
+ */
+static inline bool
+prepare_header_compat(const char *data, size_t len, TransactionId *xid,
+					  TimestampTz *prepared_at, size_t *gid_at, size_t *gid_len)
+{
+#if PG_VERSION_NUM >= 130000
+	xl_xact_prepare header;
+
+	*gid_at = MAXALIGN(sizeof(header));
+	if (len < *gid_at)
+		return false;
+	memcpy(&header, data, sizeof(header));
+	*xid = header.xid;
+	*prepared_at = header.prepared_at;
+	*gid_len = header.gidlen;
+	return true;
+#else
+	return false;
+#endif
+}
+
 static inline XLogRecPtr
 replay_position_compat(TimeLineID *tli)
 {
@@ -257,6 +399,88 @@ insert_timeline_compat(void)
 	/* which this sets */
 	(void) RecoveryInProgress();
 	return ThisTimeLineID;
+#endif
+}
+
+/* ------------------------------------------------------------------------
+ * Greenplum.  What is done with this is in greenplum.c.
+ * ------------------------------------------------------------------------
+ */
+
+typedef enum GreenplumRole
+{
+	ROLE_NONE,					/* this is no Greenplum */
+	ROLE_DISPATCH,				/* on the coordinator: reaches the segments */
+	ROLE_EXECUTE,				/* a segment's, for the coordinator */
+	ROLE_UTILITY				/* this server alone */
+} GreenplumRole;
+
+#ifdef GP_VERSION_NUM
+#define ON_GREENPLUM			true
+#else
+#define ON_GREENPLUM			false
+#endif
+
+/* Of this process; the postmaster's, in one that has just begun. */
+static inline GreenplumRole
+greenplum_role_compat(void)
+{
+#ifdef GP_VERSION_NUM
+	return Gp_role == GP_ROLE_DISPATCH ? ROLE_DISPATCH :
+		Gp_role == GP_ROLE_EXECUTE ? ROLE_EXECUTE : ROLE_UTILITY;
+#else
+	return ROLE_NONE;
+#endif
+}
+
+/* For a worker, before it connects to a database: it never dispatches */
+static inline void
+become_utility_compat(void)
+{
+#ifdef GP_VERSION_NUM
+	Gp_role = GP_ROLE_UTILITY;
+#endif
+}
+
+static inline int
+content_id_compat(void)
+{
+#ifdef GP_VERSION_NUM
+	return GpIdentity.segindex;
+#else
+	return -1;
+#endif
+}
+
+/* Is this a coordinator's transaction that segments take part in? */
+static inline bool
+is_distributed_compat(void)
+{
+#ifdef GP_VERSION_NUM
+	return Gp_role == GP_ROLE_DISPATCH && isCurrentDtxActivated();
+#else
+	return false;
+#endif
+}
+
+/* Has a segment written WAL for it? */
+static inline bool
+segments_wrote_compat(void)
+{
+#ifdef GP_VERSION_NUM
+	return TopXactExecutorDidWriteXLog();
+#else
+	return false;
+#endif
+}
+
+/* Makes the rows of a new table stay on the coordinator, as a catalog's do */
+static inline void
+keep_on_coordinator_compat(Oid relation)
+{
+#ifdef GP_VERSION_NUM
+	GpPolicyRemove(relation);
+	CacheInvalidateRelcacheByRelid(relation);
 #endif
 }
 

@@ -19,6 +19,8 @@ typedef struct Peer
 {
 	int32		segment;
 	char	   *conninfo;
+	bool		dispatches;		/* Greenplum: reaches all segments, not this
+								 * server alone */
 	PGconn	   *conn;			/* NULL when there is none */
 	PGresult   *result;			/* of the last step */
 	char	   *error;			/* malloc'd; NULL when the last step worked */

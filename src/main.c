@@ -8,6 +8,8 @@
  *	receiver.c		remote segment		Kafka -> staging -> pg_wal
  *	orchestrator.c	remote coordinator	what is released, and promotion
  *
+ * greenplum.c has what is different there.
+ *
  * All four are registered on every server and end at once where they are not
  * needed, so that a promoted server publishes, and a server that is made a
  * standby receives, with the same configuration.
@@ -25,6 +27,7 @@
 
 #include "barrier.h"
 #include "compat.h"
+#include "greenplum.h"
 #include "logfilter.h"
 #include "orchestrator.h"
 #include "points.h"
@@ -84,6 +87,7 @@ _PG_init(void)
 		return;
 
 	settings_define();
+	greenplum_check_start();
 	INSTALL_SHMEM_REQUEST_HOOK(request_shmem);
 	prev_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = startup_shmem;

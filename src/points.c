@@ -16,7 +16,8 @@
  *
  * The worker makes a point when a session asks for it, and by itself every
  * multisite.consistency_point_interval if something was committed since the
- * last one.  It keeps its connections to the segments.  It also listens to
+ * last one.  It keeps its connections to the segments.  On Greenplum all but
+ * the barrier is done through a session on the coordinator: greenplum.c.  It also listens to
  * what the remote sites report, for the views of this site.
  *
  *-------------------------------------------------------------------------
@@ -39,6 +40,7 @@
 #include "barrier.h"
 #include "compat.h"
 #include "conn.h"
+#include "greenplum.h"
 #include "history.h"
 #include "kafka.h"
 #include "messages.h"
@@ -61,6 +63,10 @@ static char *fingerprint;
 static Peer *peers;				/* the registered segments, connected or not */
 static int	npeers;
 
+/* On Greenplum: a session on this server, through which points are made. */
+static Peer dispatcher = {.segment = COORDINATOR_ID, .dispatches = true};
+static GreenplumRole server_role;
+
 static uint64 last_id;
 static int64 last_offset;		/* of the points topic, as far as we know it */
 static uint64 overtaken_id;		/* a point whose number somebody else used; or 0 */
@@ -81,6 +87,8 @@ forget_peers(void)
 	for (int i = 0; i < npeers; i++)
 		peer_close(&peers[i]);
 	npeers = 0;
+	peer_close(&dispatcher);
+	peer_set_error(&dispatcher, NULL);
 }
 
 /* Reads the registry, and keeps the connections that are still right. */
@@ -136,20 +144,28 @@ load_segments(void)
 		pfree(segments);
 }
 
-/* Raises the first error of a step; the primary message says of which one. */
+/*
+ * Raises the first error of a step; the primary message says of which one.
+ * Whoever failed is connected anew next time: it may lack what we prepared.
+ */
 static void
 require_all(const char *step)
 {
-	for (int i = 0; i < npeers; i++)
+	int			first = -1;
+
+	for (int i = npeers - 1; i >= 0; i--)
 	{
 		if (peers[i].error == NULL)
 			continue;
+		peer_close(&peers[i]);
+		first = i;
+	}
+	if (first >= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_EXCEPTION),
-				 errmsg("segment %d could not %s", peers[i].segment, step),
-				 errdetail("%s.", peers[i].error),
+				 errmsg("segment %d could not %s", peers[first].segment, step),
+				 errdetail("%s.", peers[first].error),
 				 errhint("No consistency point was made. See multisite_segments for its address.")));
-	}
 }
 
 static TimestampTz
@@ -170,6 +186,22 @@ static const char *const statements[] = {
 	"PREPARE multisite_commits AS SELECT multisite.commits()",
 };
 
+/* Greenplum connects to the segments; this server alone is reached by us. */
+static void
+connect_dispatcher(void)
+{
+	/* see below */
+	if (dispatcher.conn && (!PQconsumeInput(dispatcher.conn) || !PQconsumeInput(dispatcher.conn)))
+		peer_close(&dispatcher);
+	dispatcher.conninfo = conn_with_database(conn_local_conninfo(), multisite_database);
+	if (!peers_connect(&dispatcher, 1, false, step_deadline()))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_EXCEPTION),
+				 errmsg("the coordinator could not be reached by its own worker"),
+				 errdetail("%s.", dispatcher.error),
+				 errhint("No consistency point was made. See multisite.local_conninfo.")));
+}
+
 static void
 connect_segments(void)
 {
@@ -177,6 +209,11 @@ connect_segments(void)
 	bool	   *is_new;
 
 	load_segments();
+	if (ON_GREENPLUM)
+	{
+		connect_dispatcher();
+		return;
+	}
 	is_new = palloc0(sizeof(bool) * Max(npeers, 1));
 	for (int i = 0; i < npeers; i++)
 	{
@@ -475,6 +512,9 @@ count_commits(void)
 {
 	uint64		commits = barrier_commits();
 
+	/* there each of them is the coordinator's, too */
+	if (ON_GREENPLUM)
+		return commits;
 	peers_execute(peers, npeers, "multisite_commits", 0, NULL);
 	(void) peers_collect(peers, npeers, step_deadline());
 	require_all("be asked for its commits");
@@ -495,7 +535,10 @@ make_point(const char *name, uint64 commits, bool verified)
 	memset(&manifest, 0, sizeof(manifest));
 	manifest.id = last_id + 1;
 	strlcpy(manifest.name, name, WIRE_NAME_SIZE);
-	raise_write_lower(&manifest, entries, verified);
+	if (ON_GREENPLUM)
+		greenplum_cut(&dispatcher, &manifest, entries, npeers + 1);
+	else
+		raise_write_lower(&manifest, entries, verified);
 
 	memset(&point, 0, sizeof(point));
 	point.id = last_id = manifest.id;
@@ -706,6 +749,11 @@ points_attempt(void)
 		worker_set_state(WORKER_STOPPED, "points are made on the coordinator");
 		return ATTEMPT_FINISHED;
 	}
+	if (server_role == ROLE_UTILITY)
+	{
+		worker_set_state(WORKER_STOPPED, "this coordinator runs in utility role, without its segments");
+		return ATTEMPT_FINISHED;
+	}
 	if (worker_is_no_source())
 		return ATTEMPT_AGAIN;
 	worker_connect(multisite_database);
@@ -793,5 +841,6 @@ multisite_points_main(Datum arg)
 		.release = points_release
 	};
 
+	server_role = greenplum_role_compat();
 	worker_main(&routine);
 }

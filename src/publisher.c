@@ -43,6 +43,7 @@
 #include "compat.h"
 #include "conn.h"
 #include "decide.h"
+#include "greenplum.h"
 #include "history.h"
 #include "identity.h"
 #include "kafka.h"
@@ -751,6 +752,8 @@ send_feedback(bool force)
 	XLogRecPtr	flush = multisite_durability == DURABILITY_REMOTE ? least_remote(false) : acked_lsn;
 	XLogRecPtr	replay = least_remote(true);
 
+	if (!greenplum_may_report_flush())
+		flush = replay = InvalidXLogRecPtr;
 	if (!force && flush == reported_flush && replay == reported_replay &&
 		!TimestampDifferenceExceeds(reported_at, now, status_interval()))
 		return;

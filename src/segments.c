@@ -7,10 +7,15 @@
  * what is replicated, so after a promotion the remote coordinator finds its
  * own site's addresses in it.
  *
+ * On Greenplum gp_segment_configuration has the segments of the server's own
+ * site; the table then is for a standby coordinator alone, whose copy of that
+ * catalog is the source's.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "catalog/pg_authid.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
@@ -23,6 +28,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "compat.h"
 #include "segments.h"
 #include "settings.h"
 #include "shared_state.h"
@@ -30,6 +36,23 @@
 PG_FUNCTION_INFO_V1(multisite_add_segment);
 PG_FUNCTION_INFO_V1(multisite_remove_segment);
 PG_FUNCTION_INFO_V1(multisite_mask_conninfo);
+
+static const char *const from_registry =
+"SELECT segment_id, conninfo FROM multisite.segment "
+"WHERE site = $1 AND segment_id >= 0 ORDER BY segment_id";
+
+/* $1 is not needed; the user is the bootstrap superuser, as on each segment */
+static const char *const from_catalog =
+"SELECT content::integer, format('host=''%s'' port=%s dbname=''%s'' user=''%s''', "
+"address, port, current_setting('multisite.database'), rolname) "
+"FROM gp_segment_configuration, pg_authid "
+"WHERE $1 IS NOT NULL AND role = 'p' AND content >= 0 AND pg_authid.oid = 10 ORDER BY content";
+
+static bool
+is_in_catalog(const char *site)
+{
+	return ON_GREENPLUM && !RecoveryInProgress() && strcmp(site, multisite_site_name) == 0;
+}
 
 /*
  * Only the owner may read the table, since it may hold passwords; a session of
@@ -52,8 +75,7 @@ segments_registered(const char *site, RegisteredSegment **segments)
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
 	SPI_connect();
-	if (SPI_execute_with_args("SELECT segment_id, conninfo FROM multisite.segment "
-							  "WHERE site = $1 AND segment_id >= 0 ORDER BY segment_id",
+	if (SPI_execute_with_args(is_in_catalog(site) ? from_catalog : from_registry,
 							  1, types, values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the registry of segments");
 	n = SPI_processed;
@@ -142,6 +164,8 @@ segments_require_all(const Peer *peers, int npeers, const char *step)
 					 errdetail("%s.", peers[i].error),
 					 peers[i].segment == COORDINATOR_ID ?
 					 errhint("That is this server itself. See multisite.local_conninfo.") :
+					 is_in_catalog(multisite_site_name) ?
+					 errhint("Its address is that of gp_segment_configuration.") :
 					 errhint("If its address is wrong, call multisite_add_segment(%d, conninfo).",
 							 peers[i].segment)));
 	}

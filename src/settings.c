@@ -239,8 +239,8 @@ settings_define(void)
 			   &multisite_replication_factor, 3, 1, 32767, PGC_SIGHUP, 0);
 	define_int("multisite.segment_id",
 			   "Which segment of its cluster this server is; the coordinator is -1.",
-			   &multisite_segment_id, COORDINATOR_ID, COORDINATOR_ID,
-			   INT_MAX, PGC_POSTMASTER, 0);
+			   &multisite_segment_id, content_id_compat(), COORDINATOR_ID,
+			   INT_MAX, ON_GREENPLUM ? PGC_INTERNAL : PGC_POSTMASTER, 0);
 	define_string("multisite.site_name",
 				  "Name of the site that this server stands at.",
 				  &multisite_site_name, "main", PGC_POSTMASTER, 0,

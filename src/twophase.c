@@ -262,19 +262,16 @@ reset_memory(void)
 static bool
 parse_prepare(const char *data, size_t len, TwophaseEntry *entry)
 {
-	xl_xact_prepare header;
-	size_t		at = MAXALIGN(sizeof(header));
+	size_t		at;
+	size_t		gidlen;
 
-	if (len < at)
+	if (!prepare_header_compat(data, len, &entry->xid, &entry->time, &at, &gidlen))
 		return false;
-	memcpy(&header, data, sizeof(header));
-	if (header.gidlen < 2 || header.gidlen > TWOPHASE_GID_SIZE || len - at < header.gidlen)
+	if (gidlen < 2 || gidlen > TWOPHASE_GID_SIZE || len - at < gidlen)
 		return false;
 	entry->kind = TWOPHASE_PREPARED;
-	entry->xid = header.xid;
-	entry->time = header.prepared_at;
-	memcpy(entry->gid, data + at, header.gidlen);
-	entry->gid[header.gidlen - 1] = '\0';
+	memcpy(entry->gid, data + at, gidlen);
+	entry->gid[gidlen - 1] = '\0';
 	return entry->gid[0] != '\0';
 }
 

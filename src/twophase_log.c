@@ -14,6 +14,8 @@
 #include "postgres_fe.h"
 #else
 #include "postgres.h"
+
+#include "compat.h"
 #endif
 
 #include "port/pg_crc32c.h"

@@ -43,6 +43,7 @@
 
 #include "compat.h"
 #include "conn.h"
+#include "greenplum.h"
 #include "history.h"
 #include "orchestrator.h"
 #include "points.h"
@@ -366,6 +367,7 @@ multisite_create_verified_point(PG_FUNCTION_ARGS)
 	char		result[WIRE_NAME_SIZE];
 	Reader	   *reader = palloc0(sizeof(Reader));
 
+	greenplum_refuse("multisite_create_verified_point");
 	points_require_source(name);
 	if (!superuser())
 		ereport(ERROR,
@@ -562,6 +564,7 @@ multisite_verify(PG_FUNCTION_ARGS)
 				 errmsg("the name of the point must not be null")));
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	until = in_milliseconds(PG_ARGISNULL(2) ? INT_MAX : interval_milliseconds(PG_GETARG_INTERVAL_P(2)));
+	greenplum_refuse("multisite_verify");
 	require_remote_coordinator();
 	if (!superuser())
 		ereport(ERROR,

@@ -36,8 +36,7 @@ struct WalCheck
 
 /* XLogReaderRoutine.page_read; see access/xlogreader.h for the contract */
 static int
-walcheck_page_read(XLogReaderState *reader, XLogRecPtr page, int reqLen,
-				   XLogRecPtr targetRecPtr, char *buf)
+walcheck_page_read(WAL_PAGE_READ_PARAMETERS)
 {
 	WalCheck   *check = reader->private_data;
 	int			len;
@@ -67,9 +66,7 @@ walcheck_begin(XLogRecPtr start, WalRead read, RestorePointSeen seen, XactSeen x
 	check->seen = seen;
 	check->xact_seen = xact_seen;
 	check->arg = arg;
-	check->reader = XLogReaderAllocate(wal_segment_size, NULL,
-									   XL_ROUTINE(.page_read = walcheck_page_read),
-									   check);
+	check->reader = XLogReaderAllocate_compat(walcheck_page_read, check);
 	if (check->reader == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
@@ -104,16 +101,13 @@ walcheck_advance(WalCheck *check, XLogRecPtr available, char **problem)
 	while (check->valid_end < available)
 	{
 		XLogRecord *record;
+		XLogRecPtr	start = check->at_record ? InvalidXLogRecPtr : record_start(check->valid_end);
 		char	   *errormsg;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!check->at_record)
-		{
-			XLogBeginRead(check->reader, record_start(check->valid_end));
-			check->at_record = true;
-		}
+		check->at_record = true;
 		check->out_of_wal = false;
-		record = XLogReadRecord(check->reader, &errormsg);
+		record = XLogReadRecord_compat(check->reader, start, &errormsg);
 		if (record == NULL)
 		{
 			check->at_record = false;

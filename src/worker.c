@@ -19,7 +19,6 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
 #include "replication/slot.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
@@ -216,7 +215,10 @@ worker_connect(const char *database)
 	static bool connected = false;
 
 	if (!connected)
+	{
+		become_utility_compat();
 		BackgroundWorkerInitializeConnection(database, NULL, 0);
+	}
 	connected = true;
 }
 

@@ -1,0 +1,38 @@
+/*-------------------------------------------------------------------------
+ *
+ * greenplum.h
+ *	  What is different when the server is Greenplum.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MULTISITE_GREENPLUM_H
+#define MULTISITE_GREENPLUM_H
+
+#include "conn.h"
+#include "wire.h"
+
+/*
+ * While the library is loaded: FATAL if this coordinator must not reach the
+ * segments that its catalog names, because they may be the source's.
+ */
+extern void greenplum_check_start(void);
+
+/*
+ * Makes a consistent cut over a session that dispatches: fills in the times
+ * of the manifest, and the entries of the coordinator and of nentries - 1
+ * segments, the coordinator's first.  All restore points are durable then.
+ * Closes the session by an ERROR.
+ */
+extern void greenplum_cut(Peer *dispatcher, WireManifest *manifest,
+						  WireManifestEntry *entries, int nentries);
+
+/*
+ * May the walsender hear how far Kafka is?  A segment's primary takes any
+ * client of the replication protocol for its mirror.
+ */
+extern bool greenplum_may_report_flush(void);
+
+/* ERROR on Greenplum, for a function that is not made for it. */
+extern void greenplum_refuse(const char *function);
+
+#endif							/* MULTISITE_GREENPLUM_H */
