@@ -34,13 +34,17 @@ diag("seed $seed, $rounds rounds (MULTISITE_SEED=$seed repeats it)");
 sub start_cluster
 {
 	$kafka = Kafka->new(nodes => 3, links => [ 'main', 'dr' ],
-		config => "min.insync.replicas=2\ndefault.replication.factor=3");
+		# short files, so that what is pruned leaves the disk
+		config => "min.insync.replicas=2\ndefault.replication.factor=3\nlog.segment.bytes=16777216\n" .
+		  "log.retention.check.interval.ms=10000\nlog.segment.delete.delay.ms=1000");
 	$c = Multisite->new('faults', segments => 2, durable => 1, brokers => $kafka->brokers('main'),
 		# small WAL segments, so that many releases go over several
 		init => [ '--wal-segsize=1' ],
 		conf => q{
 multisite.replication_factor = 3
 multisite.barrier_timeout = '2s'
+multisite.prune = on
+multisite.prune_margin = '16MB'
 max_wal_size = 32MB
 min_wal_size = 2MB
 checkpoint_timeout = 30s
