@@ -122,6 +122,7 @@ peer_close(Peer *peer)
 	if (peer->conn)
 		PQfinish(peer->conn);
 	peer->conn = NULL;
+	peer->is_known = false;
 	peer->busy = false;
 }
 

@@ -22,6 +22,8 @@ typedef struct Peer
 	bool		dispatches;		/* Greenplum: reaches all segments, not this
 								 * server alone */
 	PGconn	   *conn;			/* NULL when there is none */
+	bool		is_known;		/* for the caller: what has to be done once on
+								 * this connection was done */
 	PGresult   *result;			/* of the last step */
 	char	   *error;			/* malloc'd; NULL when the last step worked */
 	/* internal */

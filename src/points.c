@@ -127,6 +127,7 @@ load_segments(void)
 			if (old[j].segment == peers[i].segment && strcmp(old[j].conninfo, peers[i].conninfo) == 0)
 			{
 				peers[i].conn = old[j].conn;
+				peers[i].is_known = old[j].is_known;
 				old[j].conn = NULL;
 			}
 		}
@@ -206,7 +207,6 @@ static void
 connect_segments(void)
 {
 	TimestampTz deadline = step_deadline();
-	bool	   *is_new;
 
 	load_segments();
 	if (ON_GREENPLUM)
@@ -214,19 +214,18 @@ connect_segments(void)
 		connect_dispatcher();
 		return;
 	}
-	is_new = palloc0(sizeof(bool) * Max(npeers, 1));
 	for (int i = 0; i < npeers; i++)
 	{
 		/* a server that ended has left its last words and an end of file */
 		if (peers[i].conn && (!PQconsumeInput(peers[i].conn) || !PQconsumeInput(peers[i].conn)))
 			peer_close(&peers[i]);
-		is_new[i] = peers[i].conn == NULL || PQstatus(peers[i].conn) == CONNECTION_BAD;
 	}
 	(void) peers_connect(peers, npeers, false, deadline);
 	require_all("be reached");
 	for (int i = 0; i < npeers; i++)
 	{
-		if (!is_new[i])
+		/* it may have been connected by an attempt that failed for another one */
+		if (peers[i].is_known)
 			continue;
 		/* a point must only ever be written on our own segments */
 		segments_check_identity(&peers[i], 1, false, deadline);
@@ -235,9 +234,9 @@ connect_segments(void)
 			peers_send(&peers[i], 1, statements[j], 0, NULL);
 			(void) peers_collect(&peers[i], 1, deadline);
 		}
+		peers[i].is_known = peers[i].error == NULL;
 	}
 	require_all("be used");
-	pfree(is_new);
 }
 
 /* ------------------------------------------------------------------------

@@ -9,6 +9,8 @@
  *		appends a copy of a message: as it is, without its last byte, with a
  *		byte changed, without our header, or as if it were of another place:
  *		its LSN is that number more
+ *	pipe BROKERS TOPIC describe
+ *		the nodes of its partition: leader (-1: none), replicas, those in sync
  *
  *-------------------------------------------------------------------------
  */
@@ -140,18 +142,45 @@ copy(const rd_kafka_message_t *m, void *arg)
 	return false;
 }
 
+static void
+describe(void)
+{
+	rd_kafka_t *rk = open_client(RD_KAFKA_PRODUCER);
+	const rd_kafka_metadata_t *metadata;
+	const rd_kafka_metadata_partition_t *p;
+	rd_kafka_topic_t *t = rd_kafka_topic_new(rk, topic, NULL);
+
+	if (rd_kafka_metadata(rk, 0, t, &metadata, TIMEOUT_MS) != 0)
+		die(topic, "cannot be asked for its nodes");
+	if (metadata->topic_cnt != 1 || metadata->topics[0].partition_cnt != 1)
+		die(topic, "is not there");
+	p = &metadata->topics[0].partitions[0];
+	printf("%d ", p->leader);
+	for (int i = 0; i < p->replica_cnt; i++)
+		printf("%s%d", i ? "," : "", p->replicas[i]);
+	printf(" ");
+	for (int i = 0; i < p->isr_cnt; i++)
+		printf("%s%d", i ? "," : "", p->isrs[i]);
+	printf("\n");
+	rd_kafka_metadata_destroy(metadata);
+	rd_kafka_topic_destroy(t);
+	rd_kafka_destroy(rk);
+}
+
 int
 main(int argc, char **argv)
 {
 	if (argc < 4)
-		die("usage", "pipe BROKERS TOPIC list | copy OFFSET HOW");
+		die("usage", "pipe BROKERS TOPIC list | copy OFFSET HOW | describe");
 	brokers = argv[1];
 	topic = argv[2];
 	if (strcmp(argv[3], "list") == 0)
 		read_from(0, show, NULL);
 	else if (strcmp(argv[3], "copy") == 0 && argc == 6)
 		read_from(strtoll(argv[4], NULL, 10), copy, argv[5]);
+	else if (strcmp(argv[3], "describe") == 0)
+		describe();
 	else
-		die("usage", "pipe BROKERS TOPIC list | copy OFFSET HOW");
+		die("usage", "pipe BROKERS TOPIC list | copy OFFSET HOW | describe");
 	return 0;
 }

@@ -34,13 +34,17 @@ diag("seed $seed, $rounds rounds (MULTISITE_SEED=$seed repeats it)");
 sub start_cluster
 {
 	$kafka = Kafka->new(nodes => 3, links => [ 'main', 'dr' ],
-		config => "min.insync.replicas=2\ndefault.replication.factor=3");
+		# short files, so that what is pruned leaves the disk
+		config => "min.insync.replicas=2\ndefault.replication.factor=3\nlog.segment.bytes=16777216\n" .
+		  "log.retention.check.interval.ms=10000\nlog.segment.delete.delay.ms=1000");
 	$c = Multisite->new('faults', segments => 2, durable => 1, brokers => $kafka->brokers('main'),
 		# small WAL segments, so that many releases go over several
 		init => [ '--wal-segsize=1' ],
 		conf => q{
 multisite.replication_factor = 3
 multisite.barrier_timeout = '2s'
+multisite.prune = on
+multisite.prune_margin = '16MB'
 max_wal_size = 32MB
 min_wal_size = 2MB
 checkpoint_timeout = 30s
@@ -142,9 +146,15 @@ my %fault = (
 	source_site => sub { cut_servers(map { $c->source($_) } $c->ids) },
 	remote_site => sub { cut_servers(map { $c->remote($_) } $c->ids) },
 
-	# while it writes a restartpoint
+	# while it writes a restartpoint, for which it must have seen a checkpoint
 	restartpoint => sub {
-		my $node = $c->remote(any($c->ids));
+		my $id = any($c->ids);
+		my $node = $c->remote($id);
+
+		eval {
+			$c->sql($id, 'CHECKPOINT');
+			$c->wait_applied($c->create_point);
+		};
 		my $session = eval { $node->background_psql('postgres', on_error_stop => 0) } or return;
 		$session->query_until(qr/begun/, "\\echo begun\nCHECKPOINT;\n");
 		pause(0.1);
@@ -200,6 +210,7 @@ foreach my $round (1 .. $rounds)
 	heal();
 	new_point_arrives($what);
 	check_cut($what);
+	is(join(', ', $load->stuck), '', "$what: all clients go on");
 }
 $load->stop;
 
@@ -258,6 +269,7 @@ foreach my $node (map { ($c->source($_), $c->remote($_)) } $c->ids)
 	$found{'points given up'} += () = $log =~ /could not (?:be reached|raise|write|lower)|before the restore point was written|commit barrier came down/g;
 	$found{'crash recoveries'} += () = $log =~ /automatic recovery in progress|entering standby mode/g;
 	$found{'panics'} += () = $log =~ /PANIC:/g;
+	$found{'restartpoints interrupted'} += (() = $log =~ /restartpoint starting/g) - (() = $log =~ /restartpoint complete/g);
 	$found{'places found anew'} += () = $log =~ /found its place/g;
 }
 is($found{panics}, 0, 'no server panicked');

@@ -172,14 +172,18 @@ sub copy
 	PostgreSQL::Test::Utils::system_or_bail("$ENV{MULTISITE_SRC}/test/faults/pipe", $self->{brokers}, $topic, 'copy', $offset, $how);
 }
 
-# The node that leads a topic's only partition.
-sub leader
+# The nodes of a topic's only partition: the one that leads it, undef if none
+# does, and lists of those that have it and of those in sync.
+sub nodes_of
 {
 	my ($self, $topic) = @_;
-	my ($leader) = $self->tool('TopicCommand', '--describe', '--topic', $topic) =~ /Leader: (\d+)/;
+	my ($out) = run_command([ "$ENV{MULTISITE_SRC}/test/faults/pipe", $self->{brokers}, $topic, 'describe' ]);
+	my ($leader, $replicas, $in_sync) = $out =~ /^(-?\d+) ([\d,]*) ([\d,]*)$/m or return;
 
-	return $leader;
+	return ($leader < 0 ? undef : $leader, [ split /,/, $replicas ], [ split /,/, $in_sync ]);
 }
+
+sub leader { my ($self, $topic) = @_; return ($self->nodes_of($topic))[0]; }
 
 # How many bytes a node holds of a topic; forgets all behind that many, as the
 # cluster does when a replica without the newest messages becomes the leader.

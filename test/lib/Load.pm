@@ -61,7 +61,8 @@ sub run
 		$sessions->{$id}->query($sql);
 	};
 
-	return $out if defined $out && $out =~ /^(INSERT 0 1|\d+|ERROR:  duplicate key[^\n]*.*)$/s;
+	# psql may put the place in its input before an error
+	return $out if defined $out && $out =~ /^(INSERT 0 1|\d+|.*ERROR:  duplicate key.*)$/s;
 	if (my $session = delete $sessions->{$id})
 	{
 		eval { $session->{run}->kill_kill(grace => 1) };
@@ -103,6 +104,24 @@ sub stop
 	{
 		waitpid($pid, 0);
 		is($?, 0, 'a client ended well');
+	}
+}
+
+# Waits until each client has come further since it was asked last: commits go
+# on.  Returns those that do not.
+sub stuck
+{
+	my ($self) = @_;
+	my %before = %{ $self->{known} // {} };
+
+	foreach my $try (1 .. 600)
+	{
+		my %known = $self->known;
+		my @stuck = grep { $known{$_} <= ($before{$_} // 0) } sort keys %known;
+
+		unless (@stuck) { $self->{known} = \%known; return; }
+		return @stuck if $try == 600;
+		usleep(200_000);
 	}
 }
 
