@@ -531,11 +531,13 @@ start_streaming(XLogRecPtr from)
 {
 	PGresult   *result;
 
+	greenplum_begin_to_hide();
 	result = server_exec(psprintf("START_REPLICATION PHYSICAL %X/%X TIMELINE %u",
 								  LSN_FORMAT_ARGS(from), timeline),
 						 "start replication");
 	if (PQresultStatus(result) != PGRES_COPY_BOTH)
 		server_failed("start replication");
+	greenplum_hide_walsender(PQbackendPID(server.conn));
 	sent_lsn = from;
 	reported_flush = reported_replay = InvalidXLogRecPtr;
 	reported_at = 0;
@@ -759,8 +761,6 @@ send_feedback(bool force)
 	XLogRecPtr	flush = multisite_durability == DURABILITY_REMOTE ? least_remote(false) : acked_lsn;
 	XLogRecPtr	replay = least_remote(true);
 
-	if (!greenplum_may_report_flush())
-		flush = replay = InvalidXLogRecPtr;
 	if (!force && flush == reported_flush && replay == reported_replay &&
 		!TimestampDifferenceExceeds(reported_at, now, status_interval()))
 		return;
