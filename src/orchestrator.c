@@ -793,7 +793,7 @@ orchestrator_attempt(void)
 			return ATTEMPT_FINISHED;
 		}
 		worker_wait(2, sockets, IDLE_WAIT_MS);
-		if (worker_reloaded() && strcmp(fingerprint, kafka_settings_fingerprint()) != 0)
+		if (worker_reloaded() && kafka_settings_changed(fingerprint))
 			return ATTEMPT_AGAIN;
 	}
 }

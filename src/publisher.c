@@ -1027,7 +1027,7 @@ stream(void)
 		worker_wait(nsockets, sockets, gather > 0 ? gather : status_interval());
 
 		if (worker_reloaded() &&
-			(!multisite_publish || strcmp(fingerprint, kafka_settings_fingerprint()) != 0))
+			(!multisite_publish || kafka_settings_changed(fingerprint)))
 			return ATTEMPT_AGAIN;
 	}
 }

@@ -147,7 +147,7 @@ worker_wait(int nsockets, const pgsocket *sockets, long timeout_ms)
 	WaitEvent	events[8];
 	int			n;
 
-	Assert(nsockets <= lengthof(wait_set_sockets));
+	Assert(nsockets <= (int) lengthof(wait_set_sockets));
 	if (wait_set == NULL || nsockets != wait_set_nsockets ||
 		(nsockets > 0 && memcmp(sockets, wait_set_sockets, nsockets * sizeof(pgsocket)) != 0))
 	{
@@ -213,6 +213,7 @@ void
 worker_connect(const char *database)
 {
 	static bool connected = false;
+	MemoryContext context = CurrentMemoryContext;
 
 	if (!connected)
 	{
@@ -220,6 +221,8 @@ worker_connect(const char *database)
 		BackgroundWorkerInitializeConnection(database, NULL, 0);
 	}
 	connected = true;
+	/* its transaction has ended in TopMemoryContext, which is never reset */
+	MemoryContextSwitchTo(context);
 }
 
 bool
