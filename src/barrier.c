@@ -4,8 +4,9 @@
  *	  The commit barrier of one segment.
  *
  * While the barrier is up, nothing that makes a transaction durable begins:
- * neither the commit of a transaction with an xid, nor PREPARE TRANSACTION,
- * COMMIT PREPARED or ROLLBACK PREPARED.  Reads and statements go on.  A point
+ * neither the commit of a transaction with an xid, nor COMMIT PREPARED or
+ * ROLLBACK PREPARED, nor, from the restore point on, PREPARE TRANSACTION.
+ * Reads and statements go on.  A point
  * is a consistent cut because it is written while the barriers of all
  * segments are up; docs/consistency.md has the proof.
  *
@@ -63,10 +64,23 @@ typedef union BackendFlag
 	char		pad[PG_CACHE_LINE_SIZE];
 } BackendFlag;
 
+/*
+ * PREPARE TRANSACTION waits only once all segments are drained.  It need not
+ * wait at all for the proof, and before that it must not: where a transaction
+ * manager lives in a server, as Citus does, a commit that is under way there,
+ * and that its raiser waits for, prepares on other segments.
+ */
+typedef enum BarrierState
+{
+	BARRIER_DOWN,
+	BARRIER_DRAINS,				/* segments wait for commits under way */
+	BARRIER_CUTS				/* restore points are being written */
+} BarrierState;
+
 typedef struct BarrierShared
 {
 	LWLock	   *lock;			/* held to lower, shared to write a restore point */
-	pg_atomic_uint32 up;
+	pg_atomic_uint32 up;			/* a BarrierState */
 	pid_t		owner;			/* who raised it; protected by lock */
 	TimestampTz deadline;		/* when it comes down by itself */
 	ConditionVariable lowered;	/* waiting commits */
@@ -104,7 +118,7 @@ barrier_shmem_init(void)
 		return;
 	memset(barrier, 0, barrier_shmem_size());
 	barrier->lock = &(GetNamedLWLockTranche("multisite_repl"))[2].lock;
-	pg_atomic_init_u32(&barrier->up, 0);
+	pg_atomic_init_u32(&barrier->up, BARRIER_DOWN);
 	ConditionVariableInit(&barrier->lowered);
 	ConditionVariableInit(&barrier->drained);
 	barrier->nflags = flag_count();
@@ -124,7 +138,7 @@ lower_locked(void)
 {
 	barrier->owner = 0;
 	barrier->deadline = 0;
-	pg_atomic_write_u32(&barrier->up, 0);
+	pg_atomic_write_u32(&barrier->up, BARRIER_DOWN);
 	ConditionVariableBroadcast(&barrier->lowered);
 }
 
@@ -135,7 +149,7 @@ lower_if_expired(void)
 	long		left;
 
 	LWLockAcquire(barrier->lock, LW_EXCLUSIVE);
-	if (pg_atomic_read_u32(&barrier->up) == 0)
+	if (pg_atomic_read_u32(&barrier->up) == BARRIER_DOWN)
 		left = 0;
 	else
 	{
@@ -158,9 +172,17 @@ lower_if_expired(void)
  * ------------------------------------------------------------------------
  */
 
+static inline bool
+holds_up(bool prepares)
+{
+	uint32		up = pg_atomic_read_u32(&barrier->up);
+
+	return prepares ? up == BARRIER_CUTS : up != BARRIER_DOWN;
+}
+
 /* counts: whether there is something that a point made by itself is for */
 static void
-commit_begins(bool counts)
+commit_begins(bool counts, bool prepares)
 {
 	BackendFlag *flag = my_flag();
 
@@ -168,7 +190,7 @@ commit_begins(bool counts)
 	{
 		pg_atomic_write_u32(&flag->committing, 1);
 		pg_memory_barrier();
-		if (likely(pg_atomic_read_u32(&barrier->up) == 0))
+		if (likely(!holds_up(prepares)))
 		{
 			/*
 			 * Counted now, not at its end: with synchronous_commit =
@@ -185,7 +207,7 @@ commit_begins(bool counts)
 		ConditionVariableBroadcast(&barrier->drained);
 
 		ConditionVariablePrepareToSleep(&barrier->lowered);
-		while (pg_atomic_read_u32(&barrier->up) != 0)
+		while (holds_up(prepares))
 		{
 			long		left = lower_if_expired();
 
@@ -207,7 +229,7 @@ commit_ends(void)
 		return;
 	pg_atomic_write_u32(&flag->committing, 0);
 	pg_memory_barrier();
-	if (unlikely(pg_atomic_read_u32(&barrier->up) != 0))
+	if (unlikely(pg_atomic_read_u32(&barrier->up) != BARRIER_DOWN))
 		ConditionVariableBroadcast(&barrier->drained);
 }
 
@@ -225,7 +247,7 @@ multisite_barrier_xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_PREPARE:
 			has_xid = TransactionIdIsValid(GetTopTransactionIdIfAny());
 			if (has_xid || is_distributed_compat())
-				commit_begins(has_xid || segments_wrote_compat());
+				commit_begins(has_xid || segments_wrote_compat(), event == XACT_EVENT_PRE_PREPARE);
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
@@ -267,7 +289,7 @@ barrier_ProcessUtility(PROCESS_UTILITY_PARAMETERS)
 		return;
 	}
 
-	commit_begins(true);
+	commit_begins(true, false);
 	PG_TRY();
 	{
 		next_ProcessUtility(PROCESS_UTILITY_ARGUMENTS);
@@ -372,7 +394,7 @@ barrier_raise(int timeout_ms, bool completely)
 	{
 		barrier->owner = MyProcPid;
 		barrier->deadline = deadline;
-		pg_atomic_write_u32(&barrier->up, 1);
+		pg_atomic_write_u32(&barrier->up, BARRIER_DRAINS);
 	}
 	LWLockRelease(barrier->lock);
 	if (other != 0)
@@ -445,7 +467,10 @@ barrier_write_restore_point(const char *name, TimeLineID *timeline)
 
 	LWLockAcquire(barrier->lock, LW_SHARED);
 	if (barrier->owner == MyProcPid && GetCurrentTimestamp() < barrier->deadline)
+	{
+		pg_atomic_write_u32(&barrier->up, BARRIER_CUTS);
 		lsn = XLogRestorePoint(name);
+	}
 	LWLockRelease(barrier->lock);
 
 	if (XLogRecPtrIsInvalid(lsn))

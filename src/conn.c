@@ -236,8 +236,9 @@ peer_connect_start(Peer *peer, bool replication)
 		values[4] = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 "
 			"-c default_transaction_read_only=off -c synchronous_commit=local "
 			"-c search_path=pg_catalog";
-		if (ON_GREENPLUM)
-			values[4] = psprintf("%s -c gp_role=%s", values[4], peer->dispatches ? "dispatch" : "utility");
+		/* the coordinator dispatches by itself */
+		if (ON_GREENPLUM && !peer->dispatches)
+			values[4] = psprintf("%s -c gp_role=utility", values[4]);
 	}
 	peer->conn = PQconnectStartParams(keywords, values, 1);
 	if (peer->conn == NULL || PQstatus(peer->conn) == CONNECTION_BAD)

@@ -37,8 +37,11 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "postmaster/postmaster.h"
-#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
 #include "storage/fd.h"
+#include "storage/lwlock.h"
+#include "storage/spin.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
@@ -214,16 +217,53 @@ multisite_flush_wal(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32((int32) insert_timeline_compat());
 }
 
-/*
- * A segment's primary that has a mirror has synchronous_standby_names = '*',
- * and would let commits go on once Kafka has them, whether or not the mirror
- * has: then the mirror must not take over.
+/* ------------------------------------------------------------------------
+ * The publisher's walsender
+ *
+ * Greenplum does not choose synchronous standbys by their names.  On the
+ * coordinator a commit waits as soon as any walsender streams, and takes the
+ * first one for the standby coordinator's; on a segment that has a mirror
+ * synchronous_standby_names is '*'.  So commits would wait for Kafka where
+ * they should wait for the mirror, and for ever where there is none.
+ *
+ * Whether a walsender counts is seen by its state, which it changes from
+ * "catchup" to "streaming".  Ours is given the state of one that carries a
+ * base backup, and leaves that as it is.  Who commits looks at the states
+ * under SyncRepLock, so nobody sees it before.
+ * ------------------------------------------------------------------------
  */
-bool
-greenplum_may_report_flush(void)
+
+void
+greenplum_begin_to_hide(void)
 {
-	return !ON_GREENPLUM ||
-		(SyncRepStandbyNames != NULL && strstr(SyncRepStandbyNames, "multisite") != NULL);
+	if (ON_GREENPLUM)
+		LWLockAcquire(SyncRepLock, LW_EXCLUSIVE);
+}
+
+void
+greenplum_hide_walsender(int pid)
+{
+	bool		found = false;
+
+	if (!ON_GREENPLUM)
+		return;
+	for (int i = 0; i < max_wal_senders; i++)
+	{
+		WalSnd	   *walsnd = &WalSndCtl->walsnds[i];
+
+		SpinLockAcquire(&walsnd->mutex);
+		if (walsnd->pid == pid)
+		{
+			walsnd->state = WALSNDSTATE_BACKUP;
+			found = true;
+		}
+		SpinLockRelease(&walsnd->mutex);
+	}
+	LWLockRelease(SyncRepLock);
+	if (!found)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("the walsender of this server's publisher has ended")));
 }
 
 void

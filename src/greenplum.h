@@ -27,10 +27,12 @@ extern void greenplum_cut(Peer *dispatcher, WireManifest *manifest,
 						  WireManifestEntry *entries, int nentries);
 
 /*
- * May the walsender hear how far Kafka is?  A segment's primary takes any
- * client of the replication protocol for its mirror.
+ * A publisher's walsender must not be taken for that of a mirror, or of the
+ * standby coordinator.  To be called around START_REPLICATION; without an
+ * effect elsewhere.
  */
-extern bool greenplum_may_report_flush(void);
+extern void greenplum_begin_to_hide(void);
+extern void greenplum_hide_walsender(int pid);
 
 /* ERROR on Greenplum, for a function that is not made for it. */
 extern void greenplum_refuse(const char *function);

@@ -159,7 +159,7 @@ history_load(void)
 			break;
 		memcpy(&block, buf, sizeof(block));
 		if (block.magic != HISTORY_MAGIC || block.crc != block_crc(&block) ||
-			block.point.id == 0 || block.point.id % HISTORY_SIZE != (uint64) i ||
+			block.point.id == 0 || block.point.id > WIRE_MAX_POINT || block.point.id % HISTORY_SIZE != (uint64) i ||
 			history->points[i].id > block.point.id)
 			continue;
 		block.point.name[WIRE_NAME_SIZE - 1] = '\0';

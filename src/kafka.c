@@ -185,6 +185,17 @@ kafka_settings_fingerprint(void)
 					multisite_publisher_memory, multisite_replication_factor);
 }
 
+bool
+kafka_settings_changed(const char *fingerprint)
+{
+	char	   *now = kafka_settings_fingerprint();
+	bool		changed = strcmp(fingerprint, now) != 0;
+
+	/* an attempt may see any number of reloads */
+	pfree(now);
+	return changed;
+}
+
 /* ------------------------------------------------------------------------
  * Opening and closing
  * ------------------------------------------------------------------------

@@ -47,6 +47,7 @@ extern bool kafka_check_options(const char *options, char *problem, size_t size)
 
 /* A value that changes when the settings behind a handle do; palloc'd. */
 extern char *kafka_settings_fingerprint(void);
+extern bool kafka_settings_changed(const char *fingerprint);
 
 /* memory is the most that may wait in the producer's queue, in bytes */
 extern KafkaHandle *kafka_open_producer(size_t memory, KafkaDelivered delivered, void *arg);

@@ -50,17 +50,18 @@ is_about_released_end(const char *message)
 	{
 		char		text[32];
 
-		snprintf(text, sizeof(text), " at %X/%X:", LSN_FORMAT_ARGS(ends[i]));
+		snprintf(text, sizeof(text), " %X/%X:", LSN_FORMAT_ARGS(ends[i]));
 		if (ends[i] != 0 && strstr(message, text) != NULL)
 			return true;
 	}
 	return false;
 }
 
+/* "invalid record length at %X/%X: ...", which comes translated already */
 static bool
-is_end_of_wal(const char *message)
+is_end_of_wal(const ErrorData *edata)
 {
-	return begins_with(message, "invalid record length at ") && is_about_released_end(message);
+	return strcmp(edata->message_id, "%s") == 0 && is_about_released_end(edata->message);
 }
 
 /* The receiver learns that recovery waits; a latch may be set without a lock */
@@ -77,13 +78,11 @@ wake_receiver(void)
 static void
 hide_value(ErrorData *edata, const char *name)
 {
-	char		start[128];
-
-	snprintf(start, sizeof(start), "parameter \"%s\" changed to", name);
-	if (begins_with(edata->message, start))
+	if (strstr(edata->message, name) == NULL)
+		return;
+	if (begins_with(edata->message_id, "parameter \"%s\" changed to"))
 		edata->message = psprintf("parameter \"%s\" changed", name);
-	snprintf(start, sizeof(start), "invalid value for parameter \"%s\":", name);
-	if (begins_with(edata->message, start))
+	if (begins_with(edata->message_id, "invalid value for parameter \"%s\":"))
 	{
 		edata->message = psprintf("invalid value for parameter \"%s\"", name);
 		edata->hide_stmt = true;
@@ -93,12 +92,13 @@ hide_value(ErrorData *edata, const char *name)
 static void
 filter_log(ErrorData *edata)
 {
-	if (edata->message && multisite_shared)
+	/* messages are known by what they were before their translation */
+	if (edata->message && edata->message_id && multisite_shared)
 	{
 		if (AM_STARTUP_PROCESS() && edata->elevel == LOG && multisite_source_site[0])
 		{
-			if (begins_with(edata->message, "waiting for WAL to become available at") ||
-				is_end_of_wal(edata->message))
+			if (begins_with(edata->message_id, "waiting for WAL to become available at") ||
+				is_end_of_wal(edata))
 			{
 				edata->output_to_server = false;
 				wake_receiver();

@@ -41,6 +41,7 @@
 #define TOPIC_CHECK_MS		1000
 #define IDLE_WAIT_MS		1000	/* to see a promotion by hand */
 #define DECISION_WINDOW		64	/* late ones of attempts that have ended */
+#define CHOICE				(HISTORY_SIZE - 256)	/* so many points can be decided */
 
 enum
 {
@@ -207,7 +208,20 @@ find_point_by_name(const char *name)
 	return NULL;
 }
 
-/* Points before the released one are of no use any more. */
+/*
+ * Segments know the newest HISTORY_SIZE points only, and may have read of more
+ * than we have: an older one can no longer be decided.
+ */
+static bool
+too_old(const KnownPoint *point)
+{
+	return point->needs.id + CHOICE < points[npoints - 1].needs.id;
+}
+
+/*
+ * Points before the released one are of no use any more, and of those behind
+ * it only the newest are, however long nothing can be released.
+ */
 static void
 forget_points(void)
 {
@@ -215,7 +229,10 @@ forget_points(void)
 
 	for (int i = 0; i < npoints; i++)
 	{
-		if (points[i].needs.id >= decision.released_point)
+		uint64		id = points[i].needs.id;
+
+		if (id == decision.released_point || id == decision.promote_point ||
+			(id > decision.released_point && !too_old(&points[i])))
 			points[kept++] = points[i];
 		else
 			pfree(unconstify(WireManifestEntry *, points[i].needs.entries));
@@ -291,6 +308,9 @@ newest_releasable(void)
 	const KnownPoint *point = decide_newest(points, npoints, decision.released_point,
 											known, nknown, &held);
 
+	if (point && too_old(point))
+		point = NULL;
+
 	if (held.point == NULL)
 		set_reason("no point waits");
 	else if (held.verdict == POINT_WAITS)
@@ -319,6 +339,8 @@ take_manifest(const KafkaMessage *message)
 		(npoints > 0 && manifest.id <= points[npoints - 1].needs.id))
 		return;
 
+	if (npoints >= 2 * CHOICE)
+		forget_points();
 	old = MemoryContextSwitchTo(points_context);
 	if (npoints == max_points)
 	{
@@ -433,6 +455,12 @@ choose_point(const Request *request)
 				 errmsg("consistency point \"%s\" does not exist", request->name),
 				 errhint("See multisite_consistency_points.")));
 	}
+
+	if (point->needs.id != decision.released_point && too_old(point))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("consistency point \"%s\" is too old", point->name),
+				 errdetail("Segments remember the newest %d points only.", HISTORY_SIZE)));
 
 	/* a released one, too: a segment may have been built anew since */
 	switch (decide_point(&point->needs, known, nknown, &blocker))
@@ -688,8 +716,8 @@ open_topics(void)
 
 	names[FROM_POINTS] = points_topic;
 	kafka_watermarks(consumer, points_topic, &low, &high);
-	offsets[FROM_POINTS] = decision.released_point ?
-		Max(low, (int64) decision.points_offset) : low;
+	offsets[FROM_POINTS] = Max(low, decision.released_point ?
+							   (int64) decision.points_offset : high - HISTORY_SIZE);
 	/* Kafka has lost some; those that we know are taken once, by their ids */
 	if (offsets[FROM_POINTS] > high)
 		offsets[FROM_POINTS] = low;
@@ -765,7 +793,7 @@ orchestrator_attempt(void)
 			return ATTEMPT_FINISHED;
 		}
 		worker_wait(2, sockets, IDLE_WAIT_MS);
-		if (worker_reloaded() && strcmp(fingerprint, kafka_settings_fingerprint()) != 0)
+		if (worker_reloaded() && kafka_settings_changed(fingerprint))
 			return ATTEMPT_AGAIN;
 	}
 }

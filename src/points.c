@@ -575,7 +575,9 @@ list_remotes(void)
 
 	snprintf(prefix, sizeof(prefix), "%s.%s.", multisite_cluster_name, multisite_site_name);
 	remotes_listed_at = GetCurrentTimestamp();
-	n = Min(kafka_list_topics(consumer, prefix, ".status", &names), MAX_REMOTES);
+	/* Min() would list them twice */
+	n = kafka_list_topics(consumer, prefix, ".status", &names);
+	n = Min(n, MAX_REMOTES);
 	if (n < 0)
 		return;
 	same = n == nremotes;
@@ -815,7 +817,7 @@ points_attempt(void)
 		worker_wait(2, sockets, wait);
 
 		if (worker_reloaded() &&
-			(!multisite_publish || strcmp(fingerprint, kafka_settings_fingerprint()) != 0))
+			(!multisite_publish || kafka_settings_changed(fingerprint)))
 			return ATTEMPT_AGAIN;
 	}
 }

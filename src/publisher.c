@@ -68,6 +68,7 @@
 typedef struct RemoteSite
 {
 	char	   *topic;
+	TimeLineID	timeline;
 	XLogRecPtr	staged_lsn;
 	XLogRecPtr	applied_lsn;
 } RemoteSite;
@@ -530,12 +531,14 @@ start_streaming(XLogRecPtr from)
 {
 	PGresult   *result;
 
+	greenplum_begin_to_hide();
 	result = server_exec(psprintf("START_REPLICATION PHYSICAL %X/%X TIMELINE %u",
 								  LSN_FORMAT_ARGS(from), timeline),
 						 "start replication");
 	if (PQresultStatus(result) != PGRES_COPY_BOTH)
 		server_failed("start replication");
-	sent_lsn = acked_lsn = from;
+	greenplum_hide_walsender(PQbackendPID(server.conn));
+	sent_lsn = from;
 	reported_flush = reported_replay = InvalidXLogRecPtr;
 	reported_at = 0;
 }
@@ -673,12 +676,16 @@ take_remote_status(void)
 		if (!message_status(&message, &header, &status) ||
 			header.segment != multisite_segment_id || header.system_id != system_id)
 			continue;
+		remotes[message.topic].timeline = status.timeline;
 		remotes[message.topic].staged_lsn = status.staged_lsn;
 		remotes[message.topic].applied_lsn = status.applied_lsn;
 	}
 }
 
-/* The smallest of what the remote sites have; 0 if there is none. */
+/*
+ * The smallest of what the remote sites have; 0 if there is none.  What a site
+ * has of another timeline may be other bytes: it has to follow to ours first.
+ */
 static XLogRecPtr
 least_remote(bool applied)
 {
@@ -688,6 +695,8 @@ least_remote(bool applied)
 	{
 		XLogRecPtr	lsn = applied ? remotes[i].applied_lsn : remotes[i].staged_lsn;
 
+		if (remotes[i].timeline != timeline)
+			lsn = InvalidXLogRecPtr;
 		if (i == 0 || lsn < least)
 			least = lsn;
 	}
@@ -752,8 +761,6 @@ send_feedback(bool force)
 	XLogRecPtr	flush = multisite_durability == DURABILITY_REMOTE ? least_remote(false) : acked_lsn;
 	XLogRecPtr	replay = least_remote(true);
 
-	if (!greenplum_may_report_flush())
-		flush = replay = InvalidXLogRecPtr;
 	if (!force && flush == reported_flush && replay == reported_replay &&
 		!TimestampDifferenceExceeds(reported_at, now, status_interval()))
 		return;
@@ -1020,7 +1027,7 @@ stream(void)
 		worker_wait(nsockets, sockets, gather > 0 ? gather : status_interval());
 
 		if (worker_reloaded() &&
-			(!multisite_publish || strcmp(fingerprint, kafka_settings_fingerprint()) != 0))
+			(!multisite_publish || kafka_settings_changed(fingerprint)))
 			return ATTEMPT_AGAIN;
 	}
 }
@@ -1070,6 +1077,8 @@ publisher_attempt(void)
 	acquire_slot(is_empty);
 	start = choose_start(server_timeline, server_flush, is_empty ? NULL : &end, &enter);
 	hold_wal(start);
+	/* from here on it goes by what Kafka acknowledges, across timelines, too */
+	acked_lsn = start;
 	send_claim(server_timeline, start);
 	if (enter)
 		enter_timeline(timeline, start);

@@ -1469,7 +1469,7 @@ follow(void)
 		if (worker_reloaded())
 		{
 			check_standby_settings();
-			if (pipe_stopped_at != 0 || strcmp(fingerprint, kafka_settings_fingerprint()) != 0)
+			if (pipe_stopped_at != 0 || kafka_settings_changed(fingerprint))
 				return ATTEMPT_AGAIN;
 		}
 	}

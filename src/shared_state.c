@@ -175,13 +175,11 @@ abandon_request(int code, Datum arg)
 		if (request->meeting == MEETING_WORKER_WAITS)
 			request->meeting = MEETING_GIVE_UP;
 		/*
-		 * One that was asked for is carried out; then it makes room by itself.
-		 * But nobody wants a promotion without Kafka at some later time, nor
-		 * a site held for a session that has gone.
+		 * One that has begun goes on; then it makes room by itself.  But what
+		 * is decided by nobody yet is not to happen at some later time: a
+		 * promotion, of all things.
 		 */
-		if (request->state == REQUEST_DONE || request->state == REQUEST_ERROR ||
-			(request->state == REQUEST_QUEUED &&
-			 (worker == WORKER_RECEIVER || request->action == ACTION_HOLD_AT)))
+		if (request->state != REQUEST_RUNNING)
 			request->state = REQUEST_NONE;
 	}
 	my_ticket = 0;
@@ -283,10 +281,7 @@ request_call(WorkerKind worker, RequestAction action, const char *name, long tim
 	abandon_request(0, Int32GetDatum(worker));
 }
 
-/*
- * Takes the queued request, if there is one.  A request whose caller has gone
- * (cancel, lost connection) is carried out all the same: it was asked for.
- */
+/* Takes the queued request, if there is one. */
 bool
 request_take(WorkerKind worker, Request *request)
 {

@@ -342,7 +342,7 @@ wire_decode_manifest(const void *body, size_t len, WireManifest *manifest,
 	manifest->skew_us = read_int(&r, 4);
 	manifest->nsegments = read_int(&r, 4);
 	read_text(&r, manifest->name, WIRE_NAME_SIZE);
-	if (r.bad || manifest->id == 0 || manifest->name[0] == '\0' ||
+	if (r.bad || manifest->id == 0 || manifest->id > WIRE_MAX_POINT || manifest->name[0] == '\0' ||
 		manifest->nsegments == 0 || manifest->nsegments > max_entries)
 		return WIRE_BAD_BODY;
 

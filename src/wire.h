@@ -32,6 +32,9 @@
 /* No cluster has more segments than this; it bounds what a decoder accepts. */
 #define WIRE_MAX_SEGMENTS	4096
 
+/* Points are counted from 1; nobody gets there, and nobody overflows. */
+#define WIRE_MAX_POINT		(UINT64CONST(1) << 62)
+
 /* Largest body we ever send: one message of a walsender is 128 kB at most. */
 #define WIRE_MAX_BODY		(1024 * 1024)
 

@@ -89,8 +89,8 @@ take_slot(void)
 	slot->bytes = slot->messages = slot->rate = 0;
 	if (request->state == REQUEST_RUNNING)
 	{
-		/* our predecessor was killed in the middle of it */
-		request->state = REQUEST_ERROR;
+		/* our predecessor ended in the middle of it, and its caller may have left */
+		request->state = request->abandoned ? REQUEST_NONE : REQUEST_ERROR;
 		request->sqlerrcode = ERRCODE_CRASH_SHUTDOWN;
 		strlcpy(request->message, "the worker that carried out this request has died", ERROR_TEXT_SIZE);
 	}
@@ -147,7 +147,7 @@ worker_wait(int nsockets, const pgsocket *sockets, long timeout_ms)
 	WaitEvent	events[8];
 	int			n;
 
-	Assert(nsockets <= lengthof(wait_set_sockets));
+	Assert(nsockets <= (int) lengthof(wait_set_sockets));
 	if (wait_set == NULL || nsockets != wait_set_nsockets ||
 		(nsockets > 0 && memcmp(sockets, wait_set_sockets, nsockets * sizeof(pgsocket)) != 0))
 	{
@@ -213,6 +213,7 @@ void
 worker_connect(const char *database)
 {
 	static bool connected = false;
+	MemoryContext context = CurrentMemoryContext;
 
 	if (!connected)
 	{
@@ -220,6 +221,8 @@ worker_connect(const char *database)
 		BackgroundWorkerInitializeConnection(database, NULL, 0);
 	}
 	connected = true;
+	/* its transaction has ended in TopMemoryContext, which is never reset */
+	MemoryContextSwitchTo(context);
 }
 
 bool
@@ -259,6 +262,7 @@ worker_serve_request(void (*serve) (const Request *request, char *result))
 		LWLockReleaseAll();
 		ConditionVariableCancelSleep();
 		AbortOutOfAnyTransaction();
+		AtEOXact_Files(false);
 		MemoryContextSwitchTo(context);
 		request_failed(kind, edata);
 		FreeErrorData(edata);
@@ -310,6 +314,7 @@ give_all_back(void)
 	ConditionVariableCancelSleep();
 	pgstat_report_wait_end();
 	AbortOutOfAnyTransaction();
+	AtEOXact_Files(false);		/* outside a transaction nobody else does */
 	if (MyReplicationSlot)
 		ReplicationSlotRelease();
 	my_routine->release();

@@ -26,7 +26,7 @@ sub new
 	my @ids = $c->ids;
 	my $self = bless { c => $c, checker => Checker->new($c, %options), torn => 0, links => 0 }, $class;
 
-	$c->sql($_, 'CREATE TABLE link (chain int, n int)') foreach @ids;
+	$c->sql($_, 'CREATE TABLE link (chain int, n int) WITH (vacuum_truncate = off)') foreach @ids;
 	return $self;
 }
 

@@ -125,7 +125,9 @@ sub logged
 =head2 $checker->each_point($number, $look)
 
 Makes that many points while the clients work, and calls $look->($name, $k)
-when the remote site stands at each.
+when the remote site stands at each.  The tables that it reads need
+vacuum_truncate = off: a lock that VACUUM had at the point would hold up the
+reader, and so the next point.
 
 =cut
 

@@ -12,6 +12,7 @@ Link - a network link that a test can hurt
   $link->set('cut');				# connections end, new ones are refused
   $link->set('delay', 0.2);			# each byte comes that much later
   $link->set('pass');
+  my $n = $link->blink;				# connections end, new ones are welcome
 
 =head1 DESCRIPTION
 
@@ -70,6 +71,18 @@ sub set
 	print $commands "@command\n";
 	# so that what follows is under the new rule
 	sysread($self->{answers}, my $answer, 1) or die 'the link has ended';
+}
+
+# Ends all connections, and says how many there were.
+sub blink
+{
+	my ($self) = @_;
+	my $commands = $self->{commands};
+	my $n = '';
+
+	print $commands "blink\n";
+	sysread($self->{answers}, $n, 10, length $n) or die 'the link has ended' until $n =~ /\.$/;
+	return $n + 0;
 }
 
 sub end
@@ -137,6 +150,12 @@ sub relay
 			if ($socket == $in)
 			{
 				return unless sysread($in, my $line, 4096);
+				if ($line =~ /^blink/)
+				{
+					syswrite($say, (keys(%handle) / 2) . '.');
+					$drop->($_) foreach keys %handle;
+					last;
+				}
 				($mode, my $value) = split ' ', $line;
 				$delay = $mode eq 'delay' ? $value : 0;
 				if ($mode eq 'cut')

@@ -32,7 +32,7 @@ sub new
 	my ($class, $c, %options) = @_;
 	my $self = bless { c => $c, clients => $options{clients} // 3, dir => PostgreSQL::Test::Utils::tempdir(), pids => [] }, $class;
 
-	$c->sql($_, 'CREATE TABLE link (chain int, n int, padding text, PRIMARY KEY (chain, n))') foreach $c->ids;
+	$c->sql($_, 'CREATE TABLE link (chain int, n int, padding text, PRIMARY KEY (chain, n)) WITH (vacuum_truncate = off)') foreach $c->ids;
 	return $self;
 }
 

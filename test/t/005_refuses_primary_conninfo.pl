@@ -57,4 +57,18 @@ $standby->restart;
 $c->wait_applied('held');
 pass('without both, what was held back is released');
 
+# a promotion that was asked for and given up while nothing could be done does
+# not happen later, when it can
+$standby->append_conf('postgresql.conf', q{primary_conninfo = 'host=/nowhere'});
+$standby->restart;
+$c->wait_for($standby, "SELECT ($state) = 'failed'");
+my ($status, $out, $err) = $standby->psql('postgres', q{SET statement_timeout = '1s'; SELECT multisite_promote()});
+like($err, qr/canceling statement due to statement timeout/, 'a promotion is given up by who asked for it');
+$standby->append_conf('postgresql.conf', q{primary_conninfo = ''});
+$standby->reload;
+$standby->restart if $c->sql(-1, 'SHOW server_version_num') < 140000;
+$c->wait_for($standby, "SELECT ($state) = 'waiting'");
+$c->wait_applied($c->create_point('later'));
+is($c->remote_sql(-1, 'SELECT pg_is_in_recovery()'), 't', 'and is not made up for when the server follows again');
+
 done_testing();

@@ -21,9 +21,9 @@ my $total = 1000 * @ids;
 # leg: one half of a transfer, written by the transaction that moves the money
 $c->start_source;
 $c->sql($_, q{
-	CREATE TABLE account (id int PRIMARY KEY, balance bigint NOT NULL);
+	CREATE TABLE account (id int PRIMARY KEY, balance bigint NOT NULL) WITH (vacuum_truncate = off);
 	INSERT INTO account SELECT i, 100 FROM generate_series(1, 10) i;
-	CREATE TABLE leg (gid text PRIMARY KEY, amount bigint NOT NULL)}) foreach @ids;
+	CREATE TABLE leg (gid text PRIMARY KEY, amount bigint NOT NULL) WITH (vacuum_truncate = off)}) foreach @ids;
 $c->start_remote;
 
 $checker->start(

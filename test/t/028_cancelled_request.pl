@@ -33,6 +33,24 @@ foreach my $how ('cancel', 'terminate')
 	$c->wait_for($source, q{SELECT state = 'waiting' FROM multisite_status WHERE worker = 'points'});
 }
 
+# the worker, too, ends in the middle of a request that nobody waits for any more
+{
+	my $asker = Session->new($source);
+
+	$blocker->query('BEGIN; LOCK TABLE multisite.segment');
+	$asker->begin('SELECT multisite_create_consistency_point()');
+	$c->wait_for($source, q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'multisite.segment'::regclass AND NOT granted});
+	$c->sql(-1, 'SELECT pg_cancel_backend(' . $asker->pid . ')');
+	like($asker->end, qr/canceling statement/, 'the session leaves');
+	my $pid = $c->sql(-1, q{SELECT pid FROM multisite_status WHERE worker = 'points'});
+	$c->sql(-1, "SELECT pg_terminate_backend($pid)");
+	$c->wait_for($source, "SELECT pid <> $pid FROM multisite_status WHERE worker = 'points'");
+	$blocker->query('COMMIT');
+	$c->wait_for($source, q{SELECT state = 'waiting' FROM multisite_status WHERE worker = 'points'});
+	is($asker->query(q{SET statement_timeout = '30s'; SELECT multisite_create_consistency_point('after the end')}),
+		"SET\nafter the end", 'then the worker is ended, and the next one serves the next session');
+}
+
 # a receiver that has staged nothing, and Kafka away: nobody waits for ever, and
 # what was asked for is not done later
 my $nowhere = Multisite->new('nowhere', brokers => '127.0.0.1:1');

@@ -106,6 +106,10 @@ test_bodies(void)
 	entries[2].segment = 0;
 	len = wire_encode_manifest(&manifest, entries, buf, WIRE_MANIFEST_MAX(3));
 	ok(wire_decode_manifest(buf, len, &manifest2, entries2, 3) == WIRE_BAD_BODY, "a segment named twice");
+	manifest.id = UINT64_MAX;
+	len = wire_encode_manifest(&manifest, entries, buf, WIRE_MANIFEST_MAX(3));
+	ok(wire_decode_manifest(buf, len, &manifest2, entries2, 3) == WIRE_BAD_BODY, "a number that nobody can count on from");
+	manifest.id = 42;
 	manifest.nsegments = 0;
 	len = wire_encode_manifest(&manifest, entries, buf, WIRE_MANIFEST_MAX(3));
 	ok(wire_decode_manifest(buf, len, &manifest2, entries2, 3) == WIRE_BAD_BODY, "no segments");
