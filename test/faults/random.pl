@@ -4,8 +4,8 @@
 # and at the end, promoted, it must equal the source at the last point.
 #
 # MULTISITE_SEED repeats a run; MULTISITE_TEST_LONG (test/run --long) runs for
-# many rounds, MULTISITE_ROUNDS for so many; MULTISITE_FAULTS names the faults
-# to choose from.
+# many rounds, MULTISITE_ROUNDS for so many, MULTISITE_SECONDS until the round
+# in which so many have passed; MULTISITE_FAULTS names the faults to choose from.
 
 use strict;
 use warnings;
@@ -194,6 +194,12 @@ my @deck;
 foreach my $round (1 .. $rounds)
 {
 	my @names;
+
+	if (time() - $begin > ($ENV{MULTISITE_SECONDS} // 1e9))
+	{
+		$rounds = $round - 1;
+		last;
+	}
 
 	foreach (1 .. 1 + int(rand(3)))
 	{
