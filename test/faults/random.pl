@@ -4,8 +4,8 @@
 # and at the end, promoted, it must equal the source at the last point.
 #
 # MULTISITE_SEED repeats a run; MULTISITE_TEST_LONG (test/run --long) runs for
-# many rounds, MULTISITE_ROUNDS for so many; MULTISITE_FAULTS names the faults
-# to choose from.
+# many rounds, MULTISITE_ROUNDS for so many, MULTISITE_SECONDS until the round
+# in which so many have passed; MULTISITE_FAULTS names the faults to choose from.
 
 use strict;
 use warnings;
@@ -21,6 +21,8 @@ use Multisite;
 
 my $seed = $ENV{MULTISITE_SEED} // int(rand(2**31));
 my $rounds = $ENV{MULTISITE_ROUNDS} // ($ENV{MULTISITE_TEST_LONG} ? 100 : 3);
+# many rounds may share a machine with other work
+my $patience = $ENV{MULTISITE_TEST_LONG} ? 4 : 1;
 my ($kafka, $c, $load);
 my (%injected, $points, $bytes);
 
@@ -74,7 +76,7 @@ sub heal
 sub new_point_arrives
 {
 	my ($what) = @_;
-	my $until = time() + 150;
+	my $until = time() + 150 * $patience;
 	my $name;
 
 	# the worker may be in its pause after a failure, or its server in recovery
@@ -87,7 +89,7 @@ sub new_point_arrives
 		}
 		usleep(200_000);
 	}
-	foreach my $try (1 .. 3)
+	foreach my $try (1 .. 3 * $patience)
 	{
 		return $name if eval { $c->remote_sql(-1, "SELECT multisite_wait_for_consistency_point('$name', 'applied', '60 s')") eq 't' };
 	}
@@ -193,6 +195,12 @@ foreach my $round (1 .. $rounds)
 {
 	my @names;
 
+	if (time() - $begin > ($ENV{MULTISITE_SECONDS} // 1e9))
+	{
+		$rounds = $round - 1;
+		last;
+	}
+
 	foreach (1 .. 1 + int(rand(3)))
 	{
 		@deck = sort { $a->[0] <=> $b->[0] } map { [ rand(), $_ ] } @choice unless @deck;
@@ -210,7 +218,7 @@ foreach my $round (1 .. $rounds)
 	heal();
 	new_point_arrives($what);
 	check_cut($what);
-	is(join(', ', $load->stuck), '', "$what: all clients go on");
+	is(join(', ', $load->stuck(120 * $patience)), '', "$what: all clients go on");
 }
 $load->stop;
 

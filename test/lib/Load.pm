@@ -108,19 +108,20 @@ sub stop
 }
 
 # Waits until each client has come further since it was asked last: commits go
-# on.  Returns those that do not.
+# on.  Returns those that do not within so many seconds.
 sub stuck
 {
-	my ($self) = @_;
+	my ($self, $seconds) = @_;
+	my $tries = 5 * $seconds;
 	my %before = %{ $self->{known} // {} };
 
-	foreach my $try (1 .. 600)
+	foreach my $try (1 .. $tries)
 	{
 		my %known = $self->known;
 		my @stuck = grep { $known{$_} <= ($before{$_} // 0) } sort keys %known;
 
 		unless (@stuck) { $self->{known} = \%known; return; }
-		return @stuck if $try == 600;
+		return @stuck if $try == $tries;
 		usleep(200_000);
 	}
 }
