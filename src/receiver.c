@@ -1398,10 +1398,10 @@ finish_release(void)
 		return;
 	check_state();
 	check_standby_settings();
+	staging_finish_intent();
 	ereport(LOG,
 			(errmsg("multisite receiver finishes the release up to %X/%X, which was interrupted",
-					LSN_FORMAT_ARGS(staging->intent_lsn))));
-	staging_finish_intent();
+					LSN_FORMAT_ARGS(staging->released_lsn))));
 }
 
 /*
