@@ -31,6 +31,7 @@
 #include "access/xlog_internal.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
+#include "storage/lwlock.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -1275,6 +1276,48 @@ report_failure(void)
 	send_status(&status);
 }
 
+static void
+finish_release(void)
+{
+	if (staging->intent_point == 0)
+		return;
+	check_state();
+	check_standby_settings();
+	staging_finish_intent();
+	ereport(LOG,
+			(errmsg("multisite receiver finishes the release up to %X/%X, which was interrupted",
+					LSN_FORMAT_ARGS(staging->released_lsn))));
+}
+
+/*
+ * Finishes what a crash has interrupted, before Kafka is needed: the other
+ * segments may stand at that point already, and the WAL before it goes with
+ * the next restartpoint.  If that fails, the attempt goes on as far as it can
+ * tell the orchestrator why.
+ */
+static void
+try_release(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		finish_release();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(context);
+		edata = CopyErrorData();
+		FlushErrorState();
+		LWLockReleaseAll();
+		worker_report_error(edata);
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
+}
+
 /* False if a request came meanwhile, which may be served without Kafka. */
 static bool
 wait_for_topic(const char *topic, const char *who)
@@ -1418,11 +1461,7 @@ follow(void)
 	reported_at = 0;
 	if (!open_topics())
 		return ATTEMPT_AGAIN;
-	if (staging->intent_point != 0)
-		ereport(LOG,
-				(errmsg("multisite receiver finishes the release up to %X/%X, which was interrupted",
-						LSN_FORMAT_ARGS(staging->intent_lsn))));
-	staging_finish_intent();
+	finish_release();
 	begin_check();
 	pg_atomic_write_u64(&multisite_shared->released_lsn, staging->released_lsn);
 	pg_atomic_write_u64(&multisite_shared->release_base, staging->release_base + 1);
@@ -1556,7 +1595,7 @@ follow_offline(void)
 	}
 	check_state();
 	check_standby_settings();
-	staging_finish_intent();
+	finish_release();
 	begin_check();
 	pg_atomic_write_u64(&multisite_shared->released_lsn, staging->released_lsn);
 	applied_point = 0;
@@ -1639,6 +1678,7 @@ receiver_attempt(void)
 	history_load();
 	wait_for_recovery();
 	(void) staging_open();
+	try_release();
 	if (staging->offline || request_waits(WORKER_RECEIVER))
 		return follow_offline();
 	return follow();

@@ -512,6 +512,16 @@ copy_staged(int fd, const char *path, XLogRecPtr from, XLogRecPtr to)
 	pfree(buf);
 }
 
+/*
+ * Has recovery replayed this?  Then all before it was in pg_wal, and what is
+ * not there any more has gone with a restartpoint.
+ */
+static bool
+is_replayed(XLogRecPtr upto)
+{
+	return replay_position_compat(NULL) >= upto;
+}
+
 /* Puts a segment of which nothing was released before into pg_wal. */
 static void
 place_segment(XLogSegNo segno, XLogRecPtr upto)
@@ -534,7 +544,7 @@ place_segment(XLogSegNo segno, XLogRecPtr upto)
 	if (upto >= begin + wal_segment_size)
 	{
 		/* gone from staging: an interrupted release has placed it already */
-		if (file_exists(staged) || !file_exists(released))
+		if (file_exists(staged) || !(file_exists(released) || is_replayed(upto)))
 			place_file(staged, released);
 		return;
 	}
@@ -573,15 +583,17 @@ connect_tail(XLogRecPtr from, XLogRecPtr upto)
 
 	XLByteToSeg(from, segno, wal_segment_size);
 	XLogSegNoOffsetToRecPtr(segno + 1, 0, wal_segment_size, end);
-	upto = Min(upto, end);
+	end = Min(upto, end);
 	released_path(path, state.released_timeline, segno);
 	staged_path(staged, state.released_timeline, segno);
 
 	sync_segment();
+	if (!file_exists(path) && is_replayed(upto))
+		return;
 	fd = open_file(path, O_RDWR);
 	PG_TRY();
 	{
-		copy_staged(fd, path, connected, upto);
+		copy_staged(fd, path, connected, end);
 		sync_fd(fd, path);
 		copy_staged(fd, path, from, connected);
 		sync_fd(fd, path);
