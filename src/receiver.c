@@ -49,6 +49,9 @@
 #include "worker.h"
 
 #define SYNC_BYTES			(64 * 1024 * 1024)	/* at most this between syncs */
+#define TURN_MESSAGES		1000	/* and so many: a manifest costs a sync of its own */
+/* the newest points are all that the history keeps; a few come twice */
+#define POINTS_WINDOW		(HISTORY_SIZE + 256)
 #define APPLY_CHECK_MS		20	/* recovery tells nobody how far it is */
 #define RECOVERY_CHECK_MS	100
 #define HEARTBEAT_MS		10000
@@ -400,6 +403,34 @@ pipe_has_our_claim(int64 low, int64 high)
 	return found;
 }
 
+/*
+ * Where a segment begins to read points that has none yet: at those that its
+ * history can hold.  *passed gets the newest one before them, since they
+ * cannot be released here, whatever is staged.
+ */
+static int64
+find_points_offset(uint64 *passed)
+{
+	int64		low,
+				high;
+	int64		offset;
+	KafkaMessage message;
+	WireManifest manifest;
+
+	*passed = 0;
+	kafka_watermarks(consumer, topics[FROM_POINTS], &low, &high);
+	if (high - low <= POINTS_WINDOW)
+		return low;
+	offset = high - POINTS_WINDOW;
+	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
+	kafka_read_at(finder, topics[FROM_POINTS], offset, &message);
+	(void) message_manifest(topics[FROM_POINTS], &message, &manifest);
+	*passed = manifest.id - 1;
+	kafka_close(finder);
+	finder = NULL;
+	return offset;
+}
+
 static void
 create_staging(void)
 {
@@ -416,7 +447,7 @@ create_staging(void)
 	initial.timeline = initial.released_timeline = initial.base_timeline;
 	initial.staged_lsn = initial.released_lsn = initial.base_lsn;
 	initial.pipe_offset = find_pipe_offset(initial.base_timeline, initial.base_lsn, &initial.epoch);
-	kafka_watermarks(consumer, topics[FROM_POINTS], &initial.points_offset, &high);
+	initial.points_offset = find_points_offset(&initial.passed_point);
 
 	/*
 	 * Decisions made so far were about what stood here before, a promotion
@@ -804,7 +835,10 @@ take_decision(const KafkaMessage *message)
 	}
 }
 
-/* Takes what there is, up to what one sync should cover; true if any. */
+/*
+ * Takes what there is, up to what one sync should cover, and what may keep
+ * the rest of the work waiting; true if any.
+ */
 static bool
 take_messages(void)
 {
@@ -812,12 +846,14 @@ take_messages(void)
 	bool		any = false;
 
 	kafka_serve(consumer);
-	while (staging_unsynced() < SYNC_BYTES && kafka_poll(consumer, &message))
+	for (int n = 0; n < TURN_MESSAGES && staging_unsynced() < SYNC_BYTES &&
+		 kafka_poll(consumer, &message); n++)
 	{
 		WireHeader	header;
 		WorkerSlot *slot = worker_slot();
 		WireError	error = message_decode(&message, &header);
 
+		CHECK_FOR_INTERRUPTS();
 		if (message.topic == FROM_PIPE)
 		{
 			try_pipe(&header, error, &message);
@@ -1499,12 +1535,10 @@ follow(void)
 			TimestampDifferenceExceeds(pipe_stopped_at, GetCurrentTimestamp(), PIPE_RETRY_MS))
 			return ATTEMPT_AGAIN;
 
-		if (!any)
-			worker_wait(2, sockets,
-						applied_point < staging->released_point || decision.promote_point ?
-						APPLY_CHECK_MS : 1000);
-		else
-			CHECK_FOR_INTERRUPTS();
+		/* a reload is noticed by it, too */
+		worker_wait(2, sockets, any ? 0 :
+					applied_point < staging->released_point || decision.promote_point ?
+					APPLY_CHECK_MS : 1000);
 		if (worker_reloaded())
 		{
 			check_standby_settings();

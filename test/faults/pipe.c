@@ -9,6 +9,9 @@
  *		appends a copy of a message: as it is, without its last byte, with a
  *		byte changed, without our header, or as if it were of another place:
  *		its LSN is that number more
+ *	pipe BROKERS TOPIC points OFFSET COUNT
+ *		appends that many points like that of a message, each with an id one
+ *		more than the one before
  *
  *-------------------------------------------------------------------------
  */
@@ -19,6 +22,7 @@
 #include "wire.h"
 
 #define TIMEOUT_MS 30000
+#define USAGE "pipe BROKERS TOPIC list | copy OFFSET HOW | points OFFSET COUNT"
 
 static const char *brokers;
 static const char *topic;
@@ -107,6 +111,15 @@ show(const rd_kafka_message_t *m, void *arg)
 	return true;
 }
 
+/* Waits until all is written. */
+static void
+finish(rd_kafka_t *rk)
+{
+	if (rd_kafka_flush(rk, TIMEOUT_MS) != 0)
+		die(topic, "cannot be written");
+	rd_kafka_destroy(rk);
+}
+
 static bool
 copy(const rd_kafka_message_t *m, void *arg)
 {
@@ -132,11 +145,42 @@ copy(const rd_kafka_message_t *m, void *arg)
 		rd_kafka_header_add(headers, WIRE_RECORD_HEADER, -1, head, sizeof(head));
 	if (rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(0),
 						  RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_VALUE(body, len),
-						  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END) != 0 ||
-		rd_kafka_flush(rk, TIMEOUT_MS) != 0)
+						  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END) != 0)
 		die(topic, "cannot be written");
-	rd_kafka_destroy(rk);
+	finish(rk);
 	free(body);
+	return false;
+}
+
+static bool
+add_points(const rd_kafka_message_t *m, void *arg)
+{
+	static WireManifestEntry entries[WIRE_MAX_SEGMENTS];
+	static char body[WIRE_MANIFEST_MAX(WIRE_MAX_SEGMENTS)];
+	int			count = atoi(arg);
+	rd_kafka_t *rk = open_client(RD_KAFKA_PRODUCER);
+	WireHeader	header;
+	WireManifest manifest;
+
+	if (decode(m, &header) != WIRE_OK ||
+		wire_decode_manifest(m->payload, m->len, &manifest, entries, WIRE_MAX_SEGMENTS) != WIRE_OK)
+		die(topic, "that message is no point");
+	for (int i = 0; i < count; i++)
+	{
+		uint8		head[WIRE_HEADER_SIZE];
+		size_t		len;
+
+		manifest.id++;
+		snprintf(manifest.name, sizeof(manifest.name), "added %llu", (unsigned long long) manifest.id);
+		len = wire_encode_manifest(&manifest, entries, body, sizeof(body));
+		wire_encode_header(&header, body, len, head);
+		while (rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(0),
+								 RD_KAFKA_V_HEADER(WIRE_RECORD_HEADER, head, sizeof(head)),
+								 RD_KAFKA_V_VALUE(body, len),
+								 RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END) == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+			rd_kafka_poll(rk, 100);
+	}
+	finish(rk);
 	return false;
 }
 
@@ -144,14 +188,16 @@ int
 main(int argc, char **argv)
 {
 	if (argc < 4)
-		die("usage", "pipe BROKERS TOPIC list | copy OFFSET HOW");
+		die("usage", USAGE);
 	brokers = argv[1];
 	topic = argv[2];
 	if (strcmp(argv[3], "list") == 0)
 		read_from(0, show, NULL);
 	else if (strcmp(argv[3], "copy") == 0 && argc == 6)
 		read_from(strtoll(argv[4], NULL, 10), copy, argv[5]);
+	else if (strcmp(argv[3], "points") == 0 && argc == 6)
+		read_from(strtoll(argv[4], NULL, 10), add_points, argv[5]);
 	else
-		die("usage", "pipe BROKERS TOPIC list | copy OFFSET HOW");
+		die("usage", USAGE);
 	return 0;
 }
