@@ -1019,7 +1019,19 @@ release_decided(void)
 	if (!decide_release(&decision, staging->released_point, staged_point))
 		return;
 	check_standby_settings();
-	if (!history_by_id(target, &point) || point.passed)
+	if (!history_by_id(target, &point))
+	{
+		/* what lies before a base backup may never have been known */
+		if (target <= staging->passed_point && target != decision.promote_point)
+			return;
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("consistency point \"%s\" is to be released, but this segment does not know it any more",
+						decision.name[0] ? decision.name : psprintf("point %llu", (unsigned long long) target)),
+				 errdetail("It is point %llu; the newest %d are known.",
+						   (unsigned long long) target, HISTORY_SIZE)));
+	}
+	if (point.passed)
 		return;
 	twophase_sync(staging->released_lsn);
 	pg_atomic_write_u64(&multisite_shared->released_before, staging->released_lsn);
