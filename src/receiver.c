@@ -1227,18 +1227,88 @@ note_promotion(void)
 }
 
 /*
- * This server accepts writes: tells so, and puts away what it was.  The others
- * wait to hear it, so it is done only when Kafka has the message; until then
- * the next attempt, or the next start, does all of this again.
+ * Who promotes by hand does not look whether a release is under way, which
+ * then has come in time for recovery, or too late.  Where the new timeline
+ * begins tells at which point this server was promoted.
+ */
+static void
+find_promotion(void)
+{
+	List	   *timelines = readTimeLineHistory(findNewestTimeLine(staging->released_timeline));
+	TimeLineID	last = Max(staging->released_timeline, staging->intent_timeline);
+	ListCell   *lc;
+	PointRecord *points;
+	int			npoints;
+
+	staging->intent_timeline = 0;
+	staging->intent_lsn = InvalidXLogRecPtr;
+	staging->intent_point = 0;
+	npoints = history_after(0, &points);
+	foreach(lc, timelines)
+	{
+		TimeLineHistoryEntry *entry = lfirst(lc);
+
+		if (entry->tli > last)
+			continue;
+		for (int i = 0; i < npoints; i++)
+		{
+			if (points[i].timeline == entry->tli && points[i].lsn == entry->end)
+			{
+				staging->released_timeline = points[i].timeline;
+				staging->released_lsn = points[i].lsn;
+				staging->released_point = points[i].id;
+			}
+		}
+		break;
+	}
+	pfree(points);
+}
+
+/*
+ * The others wait to hear of a promotion that was decided.  One by hand is
+ * told if Kafka is there to be told.
+ */
+static void
+report_promoted(bool by_hand)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	if (producer == NULL)
+	{
+		status_topic = topic_status(staging->source_site, multisite_site_name);
+		producer = kafka_open_producer(1024 * 1024, NULL, NULL);
+	}
+	PG_TRY();
+	{
+		report(WIRE_SEGMENT_PROMOTED);
+		kafka_flush(producer, 30000);
+	}
+	PG_CATCH();
+	{
+		if (!by_hand)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+}
+
+/*
+ * This server accepts writes: tells so, and puts away what it was.  It is done
+ * only when Kafka has the message, if that must be; until then the next
+ * attempt, or the next start, does all of this again.
  */
 static void
 finish_promotion(void)
 {
+	bool		by_hand;
+
+	find_promotion();
+	by_hand = staging->promote_point != staging->released_point;
 	applied_lsn = staging->released_lsn;
 	applied_point = staging->released_point;
 	staged_point = staging->released_point;
-	if (staging->promote_point == 0)
-		staging->promote_point = staging->released_point;
+	staging->promote_point = staging->released_point;
 	note_promotion();
 	staging_save();
 	staging_discard();
@@ -1246,10 +1316,7 @@ finish_promotion(void)
 	show_promoted();
 	staging->promoted = true;
 	if (!staging->offline)
-	{
-		report(WIRE_SEGMENT_PROMOTED);
-		kafka_flush(producer, 30000);
-	}
+		report_promoted(by_hand);
 	staging_save();
 	worker_is_well();
 	ereport(LOG,
@@ -1690,22 +1757,20 @@ receiver_attempt(void)
 	}
 	if (stat(STANDBY_SIGNAL_FILE, &st) != 0)
 	{
-		/* a primary, perhaps one that has just been promoted */
+		/* a primary, perhaps one that was promoted while nobody looked */
 		history_load();
 		known = staging_open();
-		if (!known || staging->promote_point == 0 || staging->promoted)
+		if (known && staging->promoted)
+			show_promoted();
+		else if (!known || (staging->promote_point == 0 && staging->released_point == 0 &&
+							staging->intent_point == 0))
+			worker_set_state(WORKER_STOPPED, "this server is no standby");
+		else
 		{
-			if (known && staging->promoted)
-				show_promoted();
-			else
-				worker_set_state(WORKER_STOPPED, "this server is no standby");
-			return ATTEMPT_FINISHED;
+			while (RecoveryInProgress())
+				worker_wait(0, NULL, RECOVERY_CHECK_MS);
+			finish_promotion();
 		}
-		while (RecoveryInProgress())
-			worker_wait(0, NULL, RECOVERY_CHECK_MS);
-		status_topic = topic_status(multisite_source_site, multisite_site_name);
-		producer = kafka_open_producer(1024 * 1024, NULL, NULL);
-		finish_promotion();
 		return ATTEMPT_FINISHED;
 	}
 	if (multisite_source_site[0] == '\0')
