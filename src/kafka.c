@@ -59,6 +59,7 @@ struct KafkaHandle
 	KafkaDelivered delivered;
 	void	   *delivered_arg;
 	size_t		in_flight;		/* bytes */
+	int			under_way;		/* messages */
 	size_t		max_in_flight;
 
 	rd_kafka_event_t *taken;	/* holds the message that kafka_poll() returned */
@@ -323,8 +324,8 @@ kafka_open_producer(size_t memory, KafkaDelivered delivered, void *arg)
 	/* 0: never give a message up, the WAL waits on the source for as long */
 	conf_set(conf, "message.timeout.ms", "0");
 	conf_set(conf, "compression.type", multisite_compression);
-	/* no wait when idle; under load batches form while requests are out */
-	conf_set(conf, "linger.ms", "1");
+	/* we gather ourselves */
+	conf_set(conf, "linger.ms", "0");
 	conf_set(conf, "queue.buffering.max.messages", "1000000");
 	/* our own limit comes first; this one is so that it cannot be the one */
 	snprintf(number, sizeof(number), "%zu", Max(memory / 1024 + 4096, 8192));
@@ -556,6 +557,7 @@ delivery_event(KafkaHandle *kafka, rd_kafka_event_t *event)
 		Outgoing   *out = m->_private;
 
 		kafka->in_flight -= out->bytes;
+		kafka->under_way--;
 		if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
 			/* one lost delivery is the end: what comes after it is no pipe */
@@ -641,6 +643,7 @@ kafka_produce(KafkaHandle *kafka, const char *topic, WireHeader *header,
 		return false;
 	}
 	kafka->in_flight += out->bytes;
+	kafka->under_way++;
 	return true;
 }
 
@@ -648,6 +651,12 @@ size_t
 kafka_in_flight(KafkaHandle *kafka)
 {
 	return kafka->in_flight;
+}
+
+int
+kafka_under_way(KafkaHandle *kafka)
+{
+	return kafka->under_way;
 }
 
 /* Waits for the queue, and for interrupts, at most until the given time. */

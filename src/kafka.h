@@ -82,8 +82,9 @@ extern bool kafka_produce(KafkaHandle *kafka, const char *topic, WireHeader *hea
 						  const char *key, const void *body, size_t body_len,
 						  void (*free_body) (void *), void *free_arg, uint64 tag);
 
-/* Messages handed over and not yet delivered, and their bytes. */
+/* What is handed over and not yet delivered: bytes, and messages. */
 extern size_t kafka_in_flight(KafkaHandle *kafka);
+extern int	kafka_under_way(KafkaHandle *kafka);
 
 /* Waits until all that was produced is acknowledged. */
 extern void kafka_flush(KafkaHandle *kafka, long timeout_ms);

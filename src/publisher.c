@@ -4,8 +4,8 @@
  *	  The worker that publishes a source segment's WAL.
  *
  * It is a physical replication client of its own server: a walsender sends it
- * WAL over the Unix socket, and it hands each of those messages, without
- * copying it, to librdkafka.  The status updates that it sends back carry
+ * WAL over the Unix socket, and it gathers what comes into messages for
+ * Kafka.  The status updates that it sends back carry
  *
  *	write	handed to librdkafka
  *	flush	acknowledged by Kafka, acks=all (or staged at every remote site,
@@ -58,7 +58,10 @@
 #define REMOTE_LIST_MS		5000
 #define PRUNE_MS			10000
 #define PRUNE_STEP			(16 * 1024 * 1024)	/* WAL between two places to cut */
-#define GATHER_MS			10
+#define GATHER_MS			10		/* see gather_time() */
+#define GATHER_LONGEST_MS	50
+#define MESSAGE_BYTES		(896 * 1024)	/* WAL in a message, at most */
+#define MAX_UNDER_WAY		5	/* messages, see publish_batch() */
 #define MAX_REMOTES			16
 
 /* Header of a walsender's 'w' message: type, start, end, time. */
@@ -85,6 +88,10 @@ static uint64 system_id;
 static TimeLineID timeline;		/* that is being published */
 static uint32 epoch;
 static XLogRecPtr sent_lsn;
+static char *batch;				/* WAL from sent_lsn on: the next message */
+static size_t batch_len;
+static char *spare[MAX_UNDER_WAY];	/* buffers for that, of MESSAGE_BYTES */
+static int	nspare;
 static XLogRecPtr acked_lsn;
 static PruneMarks marks;		/* of the pipe, to delete what is not needed */
 static TimestampTz pruned_at;
@@ -619,10 +626,26 @@ pipe_delivered(void *arg, uint64 tag, int64 offset)
 	prune_note(&marks, tag, offset);
 }
 
-static void
-free_pq(void *buffer)
+/* A buffer is used again: what is given back to the system costs page faults. */
+static char *
+take_buffer(void)
 {
-	PQfreemem(buffer);
+	char	   *buffer = nspare > 0 ? spare[--nspare] : malloc(MESSAGE_BYTES);
+
+	if (buffer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+	return buffer;
+}
+
+static void
+give_buffer_back(void *buffer)
+{
+	if (nspare < MAX_UNDER_WAY)
+		spare[nspare++] = buffer;
+	else
+		free(buffer);
 }
 
 static void
@@ -789,42 +812,95 @@ get_int64(const char *p)
 	return pg_ntoh64(value);
 }
 
-/* A message of the walsender that Kafka's queue had no room for. */
-static char *held;
-static int	held_len;
-
-/* Returns false, keeping the message in held, when there is no room. */
+/*
+ * Hands what is gathered to librdkafka.  Returns false, keeping it, when there
+ * is no room.
+ *
+ * librdkafka sends nothing more to a partition while five messages (messages,
+ * not requests) of an idempotent producer are under way, and if it has one
+ * left then, its thread does not sleep until Kafka has answered.  So it gets
+ * no more than that many, and they are large.
+ */
 static bool
-publish_held(void)
+publish_batch(void)
 {
-	XLogRecPtr	start = get_int64(held + 1);
-	size_t		len = held_len - WAL_MESSAGE_HEADER;
 	WireHeader	header;
 	WorkerSlot *slot = worker_slot();
 
-	if (start != sent_lsn)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROTOCOL_VIOLATION),
-				 errmsg("unexpected WAL from the server"),
-				 errdetail("Expected %X/%X, got %X/%X.",
-						   LSN_FORMAT_ARGS(sent_lsn), LSN_FORMAT_ARGS(start))));
-	header = pipe_header(WIRE_WAL, start);
-	if (!kafka_produce(producer, pipe_topic, &header, NULL, held + WAL_MESSAGE_HEADER, len,
-					   free_pq, held, start + len))
+	if (batch_len == 0)
+		return true;
+	if (kafka_under_way(producer) >= MAX_UNDER_WAY)
 		return false;
-	sent_lsn = start + len;
-	slot->bytes += len;
+	header = pipe_header(WIRE_WAL, sent_lsn);
+	if (!kafka_produce(producer, pipe_topic, &header, NULL, batch, batch_len,
+					   give_buffer_back, batch, sent_lsn + batch_len))
+		return false;
+	sent_lsn += batch_len;
+	slot->bytes += batch_len;
 	slot->messages++;
+	batch = NULL;
+	batch_len = 0;
+	return true;
+}
+
+/* A message of the walsender that is not, or not wholly, in the batch yet. */
+static char *held;
+static int	held_len;
+static int	held_at;			/* what comes before this is */
+
+/* Returns false, keeping the rest in held, when there is no room. */
+static bool
+gather_held(void)
+{
+	while (held_at < held_len)
+	{
+		size_t		left = held_len - held_at;
+
+		if (batch_len > 0 && left > MESSAGE_BYTES - batch_len)
+		{
+			if (!publish_batch())
+				return false;
+			continue;
+		}
+		if (batch == NULL)
+			batch = take_buffer();
+		left = Min(left, MESSAGE_BYTES);
+		memcpy(batch + batch_len, held + held_at, left);
+		batch_len += left;
+		held_at += left;
+	}
+	PQfreemem(held);
 	held = NULL;
 	return true;
 }
 
-/* Takes what the walsender has sent.  Returns false when its copy has ended. */
-static bool
-take_from_server(bool *blocked)
+static void
+hold(char *message, int len)
 {
-	*blocked = held != NULL && !publish_held();
-	if (*blocked)
+	WorkerSlot *slot = worker_slot();
+	XLogRecPtr	start = get_int64(message + 1);
+
+	held = message;
+	held_len = len;
+	held_at = WAL_MESSAGE_HEADER;
+	slot->target_lsn = get_int64(message + 1 + 8);
+	slot->target_time = get_int64(message + 1 + 16);
+	if (start != sent_lsn + batch_len)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				 errmsg("unexpected WAL from the server"),
+				 errdetail("Expected %X/%X, got %X/%X.",
+						   LSN_FORMAT_ARGS(sent_lsn + batch_len), LSN_FORMAT_ARGS(start))));
+}
+
+/*
+ * Takes what the walsender has sent, and what fills messages is published.
+ * Returns false when its copy has ended.
+ */
+static bool
+take_from_server(void)
+{
+	if (held && !gather_held())
 		return true;
 
 	if (!PQconsumeInput(server.conn))
@@ -843,17 +919,9 @@ take_from_server(bool *blocked)
 
 		if (buffer[0] == 'w' && len > WAL_MESSAGE_HEADER)
 		{
-			WorkerSlot *slot = worker_slot();
-
-			slot->target_lsn = get_int64(buffer + 1 + 8);
-			slot->target_time = get_int64(buffer + 1 + 16);
-			held = buffer;
-			held_len = len;
-			if (!publish_held())
-			{
-				*blocked = true;
+			hold(buffer, len);
+			if (!gather_held())
 				return true;
-			}
 			continue;
 		}
 		if (buffer[0] == 'k' && len >= 1 + 8 + 8 + 1)
@@ -873,8 +941,15 @@ follow_timeline(void)
 	PGresult   *result;
 	TimeLineID	next;
 	XLogRecPtr	begin;
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CONNECT_TIMEOUT_MS);
+	TimestampTz deadline;
 
+	/* what is gathered is of the timeline that ends */
+	if (!publish_batch())
+	{
+		kafka_flush(producer, 30000);
+		(void) publish_batch();
+	}
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CONNECT_TIMEOUT_MS);
 	if (PQputCopyEnd(server.conn, NULL) <= 0)
 		server_failed("end a timeline");
 	if (server.result)
@@ -950,7 +1025,7 @@ show_state(bool blocked)
 	if (trouble && kafka_in_flight(producer) > 0)
 		worker_set_state(WORKER_BLOCKED, "Kafka does not acknowledge: %s", trouble);
 	else if (blocked)
-		worker_set_state(WORKER_BLOCKED, "multisite.publisher_memory is in use; waits for Kafka's acknowledgements");
+		worker_set_state(WORKER_BLOCKED, "waits for Kafka's acknowledgements");
 	else if (acked_lsn < worker_slot()->target_lsn)
 		worker_set_state(WORKER_RUNNING, "publishes WAL");
 	else
@@ -959,21 +1034,23 @@ show_state(bool blocked)
 
 /*
  * A busy server flushes hundreds of times a second, and each time the
- * walsender has a few bytes for us.  While no commit waits for Kafka they are
- * taken together, after a pause from when some were taken last: that saves
- * most of the requests, acknowledgements and wake-ups, here, in Kafka and at
- * the remote sites, which sync what they have after each.  Returns how long
- * to wait.  A server that is ahead of us, or was idle, is read at once.
+ * walsender has a few bytes for us.  What comes while Kafka has not answered
+ * to the last message is taken together, and while no commit waits for Kafka
+ * there is a pause in any case: that saves most of the requests,
+ * acknowledgements and wake-ups, here, in Kafka and at the remote sites, which
+ * sync what they have after each.  Returns how long to wait.  A server that is
+ * ahead of us, or was idle, is read at once.
  */
 static long
 gather_time(TimestampTz taken_at)
 {
 	bool		awaited = SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+	int			ms = kafka_under_way(producer) > 0 ? GATHER_LONGEST_MS : awaited ? 0 : GATHER_MS;
 
-	if (awaited || sent_lsn < worker_slot()->target_lsn)
+	if (sent_lsn + batch_len < worker_slot()->target_lsn)
 		return 0;
 	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-										   TimestampTzPlusMilliseconds(taken_at, GATHER_MS));
+										   TimestampTzPlusMilliseconds(taken_at, ms));
 }
 
 static AttemptEnd
@@ -985,30 +1062,33 @@ stream(void)
 
 	for (;;)
 	{
-		bool		blocked = held != NULL;
-		XLogRecPtr	before = sent_lsn;
-		long		gather = gather_time(taken_at);
+		XLogRecPtr	before;
+		long		gather;
 		pgsocket	sockets[3];
 		int			nsockets = 0;
 
+		/* first: what is acknowledged makes room */
+		kafka_serve(producer);
+		if (foreign_to != 0)
+			check_foreign_writer(false);
+		gather = gather_time(taken_at);
 		if (gather == 0)
 		{
-			if (!take_from_server(&blocked))
+			before = sent_lsn + batch_len;
+			if (!take_from_server())
 			{
 				follow_timeline();
 				continue;
 			}
-			if (sent_lsn != before)
+			if (sent_lsn + batch_len != before)
 			{
 				taken_at = GetCurrentTimestamp();
 				gather = gather_time(taken_at);
 			}
 		}
-		kafka_serve(producer);
-		if (foreign_to != 0)
-			check_foreign_writer(false);
-		if (blocked && publish_held())
-			continue;
+		/* what the server is ahead of us comes at once, and fills the message */
+		if (sent_lsn + batch_len >= worker_slot()->target_lsn)
+			(void) publish_batch();
 		if (TimestampDifferenceExceeds(remotes_listed_at, GetCurrentTimestamp(), REMOTE_LIST_MS))
 			list_remotes();
 		take_remote_status();
@@ -1016,13 +1096,13 @@ stream(void)
 		advance_slot(acked_lsn);
 		send_feedback(false);
 		update_figures(&rate_at, &rate_bytes);
-		show_state(blocked);
+		show_state(held != NULL);
 		if (!kafka_trouble(producer))
 			worker_is_well();
 
 		sockets[nsockets++] = kafka_socket(producer);
 		sockets[nsockets++] = kafka_socket(status_consumer);
-		if (!blocked && gather == 0)
+		if (held == NULL && gather == 0)
 			sockets[nsockets++] = PQsocket(server.conn);
 		worker_wait(nsockets, sockets, gather > 0 ? gather : status_interval());
 
@@ -1082,6 +1162,7 @@ publisher_attempt(void)
 	send_claim(server_timeline, start);
 	if (enter)
 		enter_timeline(timeline, start);
+	acked_lsn = start;
 	start_streaming(start);
 	ereport(LOG,
 			(errmsg("multisite publisher begins at %X/%X on timeline %u",
@@ -1096,6 +1177,10 @@ publisher_release(void)
 	if (held)
 		PQfreemem(held);
 	held = NULL;
+	if (batch)
+		give_buffer_back(batch);
+	batch = NULL;
+	batch_len = 0;
 	peer_close(&server);
 	peer_set_error(&server, NULL);
 	kafka_close(producer);

@@ -2,7 +2,11 @@
 until a point behind it is applied there (Kafka, staging, release, replay),
 against a native standby that catches up on a backlog of the same load.
 Both times begin with the start of the remote server.  CPU and memory of the
-workers are taken on the way, memory again with a smaller backlog."""
+workers are taken on the way, memory again with a smaller backlog.
+
+The other case is that of a standby that was away while its source and Kafka
+worked: the WAL is in Kafka, with a point a second in it, so replay begins
+while the rest is staged."""
 import time
 
 from benchlib import *
@@ -67,6 +71,20 @@ def ours(mb, number, timed):
     multisite.remove()
 
 
+def ours_away(mb):
+    multisite = Multisite("wayaway", scale=10, conf="multisite.consistency_point_interval = '1s'")
+    multisite.start_source().make_remote()
+    begin, end = make_backlog(multisite.source, mb)
+    point = multisite.point()
+    multisite.wait_published(multisite.source)
+    start = time.time()
+    multisite.remote.start(wait=False)
+    wait_until("the point to be applied", lambda: multisite.remote.is_true(
+        "SELECT state = 'applied' FROM multisite_consistency_points WHERE name = '%s'" % point), 0.05)
+    record("time per GB, remote was away", "ours", (time.time() - start) / (end - begin) * 1e9, "s/GB")
+    multisite.remove()
+
+
 def out_or_error(server, statement):
     try:
         return server.sql(statement)
@@ -99,5 +117,6 @@ def peer(mb, number):
 for number in range(rounds(1, 3)):
     ours(mb, number, True)
     peer(mb, number)
+    ours_away(mb)
 ours(mb // 4, 0, False)
 finish()
