@@ -40,6 +40,8 @@
 #define TROUBLE_SIZE		256
 #define CALL_TIMEOUT_MS		1000	/* between two looks at interrupts */
 #define ANSWER_TIMEOUT_MS	15000	/* then a broker is called away */
+#define STALL_CHECK_MS		30000
+#define STALL_MS			120000	/* longer than any fetch takes */
 
 /* One message that is on its way. */
 typedef struct Outgoing
@@ -49,6 +51,15 @@ typedef struct Outgoing
 	uint64		tag;
 	size_t		bytes;
 } Outgoing;
+
+/* A topic that is read. */
+typedef struct Assigned
+{
+	char	   *name;
+	int64		next;			/* the offset that comes next */
+	int64		lagging_at;		/* what that was when Kafka was found to have more, */
+	TimestampTz lagging_since;	/* and when that was */
+} Assigned;
 
 struct KafkaHandle
 {
@@ -63,8 +74,9 @@ struct KafkaHandle
 	size_t		max_in_flight;
 
 	rd_kafka_event_t *taken;	/* holds the message that kafka_poll() returned */
-	char	  **topics;			/* of kafka_assign() */
+	Assigned   *topics;			/* of kafka_assign() */
 	int			ntopics;
+	TimestampTz lag_asked_at;
 
 	char		trouble[TROUBLE_SIZE];
 	char		failed[TROUBLE_SIZE];	/* it cannot go on after this */
@@ -404,7 +416,7 @@ kafka_close(KafkaHandle *kafka)
 	close(kafka->wake[0]);
 	close(kafka->wake[1]);
 	for (int i = 0; i < kafka->ntopics; i++)
-		free(kafka->topics[i]);
+		free(kafka->topics[i].name);
 	free(kafka->topics);
 	free(kafka);
 }
@@ -1037,12 +1049,15 @@ kafka_assign(KafkaHandle *kafka, int ntopics, const char *const *topics, const i
 	rd_kafka_resp_err_t err;
 
 	for (int i = 0; i < kafka->ntopics; i++)
-		free(kafka->topics[i]);
-	kafka->topics = realloc(kafka->topics, sizeof(char *) * Max(ntopics, 1));
+		free(kafka->topics[i].name);
+	kafka->topics = realloc(kafka->topics, sizeof(Assigned) * Max(ntopics, 1));
 	kafka->ntopics = ntopics;
 	for (int i = 0; i < ntopics; i++)
 	{
-		kafka->topics[i] = strdup(topics[i]);
+		memset(&kafka->topics[i], 0, sizeof(Assigned));
+		kafka->topics[i].name = strdup(topics[i]);
+		kafka->topics[i].next = offsets[i];
+		kafka->topics[i].lagging_at = -1;
 		rd_kafka_topic_partition_list_add(list, topics[i], 0)->offset = offsets[i];
 	}
 	err = rd_kafka_assign(kafka->rk, list);
@@ -1059,6 +1074,46 @@ give_back_taken(KafkaHandle *kafka)
 	if (kafka->taken)
 		rd_kafka_event_destroy(kafka->taken);
 	kafka->taken = NULL;
+}
+
+/*
+ * All that has come is taken.  Kafka may have more of a topic, and librdkafka
+ * say nothing and not fetch it: seen once with 2.14, after a broker was killed
+ * on a machine that was much too busy.  Nobody would notice that no decision
+ * comes any more.  An ERROR begins anew, with another client.
+ */
+static void
+look_for_stall(KafkaHandle *kafka)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!TimestampDifferenceExceeds(kafka->lag_asked_at, now, STALL_CHECK_MS))
+		return;
+	kafka->lag_asked_at = now;
+	for (int i = 0; i < kafka->ntopics; i++)
+	{
+		Assigned   *topic = &kafka->topics[i];
+		int64		low,
+					high;
+
+		/* one that does not answer is away, which is told elsewhere */
+		if (rd_kafka_query_watermark_offsets(kafka->rk, topic->name, 0, &low, &high,
+											 CALL_TIMEOUT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+			return;
+		if (high <= topic->next)
+			topic->lagging_at = -1;
+		else if (topic->next != topic->lagging_at)
+		{
+			topic->lagging_at = topic->next;
+			topic->lagging_since = now;
+		}
+		else if (TimestampDifferenceExceeds(topic->lagging_since, now, STALL_MS))
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("nothing comes of Kafka topic \"%s\", although it has more", topic->name),
+					 errdetail("It ends at offset %lld; what came last was before %lld.",
+							   (long long) high, (long long) topic->next)));
+	}
 }
 
 bool
@@ -1091,11 +1146,12 @@ kafka_poll(KafkaHandle *kafka, KafkaMessage *message)
 			message->topic = -1;
 			for (int i = 0; i < kafka->ntopics; i++)
 			{
-				if (strcmp(kafka->topics[i], topic) == 0)
+				if (strcmp(kafka->topics[i].name, topic) == 0)
 					message->topic = i;
 			}
 			if (message->topic >= 0)
 			{
+				kafka->topics[message->topic].next = m->offset + 1;
 				kafka->trouble[0] = '\0';
 				message->offset = m->offset;
 				message->timestamp = rd_kafka_message_timestamp(m, &type);
@@ -1111,6 +1167,7 @@ kafka_poll(KafkaHandle *kafka, KafkaMessage *message)
 		rd_kafka_event_destroy(event);
 		raise_failed(kafka);
 	}
+	look_for_stall(kafka);
 	return false;
 }
 

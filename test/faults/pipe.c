@@ -65,8 +65,13 @@ read_from(int64 offset, bool (*take) (const rd_kafka_message_t *m, void *arg), v
 				high;
 	bool		more = true;
 
-	if (rd_kafka_query_watermark_offsets(rk, topic, 0, &low, &high, TIMEOUT_MS) != 0)
-		die(topic, "cannot be asked for its end");
+	/* a topic that was just made is not known everywhere at once */
+	for (int i = 0; rd_kafka_query_watermark_offsets(rk, topic, 0, &low, &high, TIMEOUT_MS) != 0; i++)
+	{
+		if (i == 100)
+			die(topic, "cannot be asked for its end");
+		(void) rd_kafka_poll(rk, 100);
+	}
 	offset = Max(offset, low);
 	rd_kafka_topic_partition_list_add(list, topic, 0)->offset = offset;
 	rd_kafka_assign(rk, list);

@@ -152,9 +152,10 @@ sub delete_before
 sub messages
 {
 	my ($self, $topic) = @_;
-	my ($out) = run_command([ "$ENV{MULTISITE_SRC}/test/faults/pipe", $self->{brokers}, $topic, 'list' ]);
+	my ($out, $err) = run_command([ "$ENV{MULTISITE_SRC}/test/faults/pipe", $self->{brokers}, $topic, 'list' ]);
 	my @messages;
 
+	die "pipe: $err" if $err ne '';
 	foreach my $line (split /\n/, $out)
 	{
 		my %m;
