@@ -165,6 +165,8 @@ greenplum_cut(Peer *dispatcher, WireManifest *manifest, WireManifestEntry *entri
 		 * in it, so all steps are taken by the same server.
 		 */
 		dispatch(dispatcher, "BEGIN", 0, NULL, "begin a transaction");
+		/* connects to the segments now, not while commits wait */
+		dispatch(dispatcher, "SELECT 1 FROM gp_dist_random('gp_id')", 0, NULL, "reach all segments");
 		raised_at = GetCurrentTimestamp();
 		manifest->created_at = raised_at;
 

@@ -348,7 +348,8 @@ kafka_open_consumer(ConsumerUse use)
 	conf_set(conf, "enable.auto.offset.store", "false");
 	conf_set(conf, "auto.offset.reset", "error");
 	conf_set(conf, "allow.auto.create.topics", "false");
-	conf_set(conf, "queued.max.messages.kbytes", "32768");
+	/* who looks up a message does not want all that follow it */
+	conf_set(conf, "queued.max.messages.kbytes", use == CONSUMER_LOOKS_UP ? "1024" : "32768");
 	/* a fetch that waits at the end of a topic delays the one after a jump */
 	conf_set(conf, "fetch.wait.max.ms", use == CONSUMER_LOOKS_UP ? "5" : "500");
 	conf_set(conf, "fetch.error.backoff.ms", "100");

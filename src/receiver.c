@@ -31,6 +31,7 @@
 #include "access/xlog_internal.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
+#include "storage/lwlock.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -48,6 +49,9 @@
 #include "worker.h"
 
 #define SYNC_BYTES			(64 * 1024 * 1024)	/* at most this between syncs */
+#define TURN_MESSAGES		1000	/* and so many: a manifest costs a sync of its own */
+/* the newest points are all that the history keeps; a few come twice */
+#define POINTS_WINDOW		(HISTORY_SIZE + 256)
 #define APPLY_CHECK_MS		20	/* recovery tells nobody how far it is */
 #define RECOVERY_CHECK_MS	100
 #define HEARTBEAT_MS		10000
@@ -399,6 +403,34 @@ pipe_has_our_claim(int64 low, int64 high)
 	return found;
 }
 
+/*
+ * Where a segment begins to read points that has none yet: at those that its
+ * history can hold.  *passed gets the newest one before them, since they
+ * cannot be released here, whatever is staged.
+ */
+static int64
+find_points_offset(uint64 *passed)
+{
+	int64		low,
+				high;
+	int64		offset;
+	KafkaMessage message;
+	WireManifest manifest;
+
+	*passed = 0;
+	kafka_watermarks(consumer, topics[FROM_POINTS], &low, &high);
+	if (high - low <= POINTS_WINDOW)
+		return low;
+	offset = high - POINTS_WINDOW;
+	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
+	kafka_read_at(finder, topics[FROM_POINTS], offset, &message);
+	(void) message_manifest(topics[FROM_POINTS], &message, &manifest);
+	*passed = manifest.id - 1;
+	kafka_close(finder);
+	finder = NULL;
+	return offset;
+}
+
 static void
 create_staging(void)
 {
@@ -415,7 +447,7 @@ create_staging(void)
 	initial.timeline = initial.released_timeline = initial.base_timeline;
 	initial.staged_lsn = initial.released_lsn = initial.base_lsn;
 	initial.pipe_offset = find_pipe_offset(initial.base_timeline, initial.base_lsn, &initial.epoch);
-	kafka_watermarks(consumer, topics[FROM_POINTS], &initial.points_offset, &high);
+	initial.points_offset = find_points_offset(&initial.passed_point);
 
 	/*
 	 * Decisions made so far were about what stood here before, a promotion
@@ -803,7 +835,10 @@ take_decision(const KafkaMessage *message)
 	}
 }
 
-/* Takes what there is, up to what one sync should cover; true if any. */
+/*
+ * Takes what there is, up to what one sync should cover, and what may keep
+ * the rest of the work waiting; true if any.
+ */
 static bool
 take_messages(void)
 {
@@ -811,12 +846,14 @@ take_messages(void)
 	bool		any = false;
 
 	kafka_serve(consumer);
-	while (staging_unsynced() < SYNC_BYTES && kafka_poll(consumer, &message))
+	for (int n = 0; n < TURN_MESSAGES && staging_unsynced() < SYNC_BYTES &&
+		 kafka_poll(consumer, &message); n++)
 	{
 		WireHeader	header;
 		WorkerSlot *slot = worker_slot();
 		WireError	error = message_decode(&message, &header);
 
+		CHECK_FOR_INTERRUPTS();
 		if (message.topic == FROM_PIPE)
 		{
 			try_pipe(&header, error, &message);
@@ -982,7 +1019,19 @@ release_decided(void)
 	if (!decide_release(&decision, staging->released_point, staged_point))
 		return;
 	check_standby_settings();
-	if (!history_by_id(target, &point) || point.passed)
+	if (!history_by_id(target, &point))
+	{
+		/* what lies before a base backup may never have been known */
+		if (target <= staging->passed_point && target != decision.promote_point)
+			return;
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("consistency point \"%s\" is to be released, but this segment does not know it any more",
+						decision.name[0] ? decision.name : psprintf("point %llu", (unsigned long long) target)),
+				 errdetail("It is point %llu; the newest %d are known.",
+						   (unsigned long long) target, HISTORY_SIZE)));
+	}
+	if (point.passed)
 		return;
 	twophase_sync(staging->released_lsn);
 	pg_atomic_write_u64(&multisite_shared->released_before, staging->released_lsn);
@@ -1178,18 +1227,88 @@ note_promotion(void)
 }
 
 /*
- * This server accepts writes: tells so, and puts away what it was.  The others
- * wait to hear it, so it is done only when Kafka has the message; until then
- * the next attempt, or the next start, does all of this again.
+ * Who promotes by hand does not look whether a release is under way, which
+ * then has come in time for recovery, or too late.  Where the new timeline
+ * begins tells at which point this server was promoted.
+ */
+static void
+find_promotion(void)
+{
+	List	   *timelines = readTimeLineHistory(findNewestTimeLine(staging->released_timeline));
+	TimeLineID	last = Max(staging->released_timeline, staging->intent_timeline);
+	ListCell   *lc;
+	PointRecord *points;
+	int			npoints;
+
+	staging->intent_timeline = 0;
+	staging->intent_lsn = InvalidXLogRecPtr;
+	staging->intent_point = 0;
+	npoints = history_after(0, &points);
+	foreach(lc, timelines)
+	{
+		TimeLineHistoryEntry *entry = lfirst(lc);
+
+		if (entry->tli > last)
+			continue;
+		for (int i = 0; i < npoints; i++)
+		{
+			if (points[i].timeline == entry->tli && points[i].lsn == entry->end)
+			{
+				staging->released_timeline = points[i].timeline;
+				staging->released_lsn = points[i].lsn;
+				staging->released_point = points[i].id;
+			}
+		}
+		break;
+	}
+	pfree(points);
+}
+
+/*
+ * The others wait to hear of a promotion that was decided.  One by hand is
+ * told if Kafka is there to be told.
+ */
+static void
+report_promoted(bool by_hand)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	if (producer == NULL)
+	{
+		status_topic = topic_status(staging->source_site, multisite_site_name);
+		producer = kafka_open_producer(1024 * 1024, NULL, NULL);
+	}
+	PG_TRY();
+	{
+		report(WIRE_SEGMENT_PROMOTED);
+		kafka_flush(producer, 30000);
+	}
+	PG_CATCH();
+	{
+		if (!by_hand)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+}
+
+/*
+ * This server accepts writes: tells so, and puts away what it was.  It is done
+ * only when Kafka has the message, if that must be; until then the next
+ * attempt, or the next start, does all of this again.
  */
 static void
 finish_promotion(void)
 {
+	bool		by_hand;
+
+	find_promotion();
+	by_hand = staging->promote_point != staging->released_point;
 	applied_lsn = staging->released_lsn;
 	applied_point = staging->released_point;
 	staged_point = staging->released_point;
-	if (staging->promote_point == 0)
-		staging->promote_point = staging->released_point;
+	staging->promote_point = staging->released_point;
 	note_promotion();
 	staging_save();
 	staging_discard();
@@ -1197,10 +1316,7 @@ finish_promotion(void)
 	show_promoted();
 	staging->promoted = true;
 	if (!staging->offline)
-	{
-		report(WIRE_SEGMENT_PROMOTED);
-		kafka_flush(producer, 30000);
-	}
+		report_promoted(by_hand);
 	staging_save();
 	worker_is_well();
 	ereport(LOG,
@@ -1273,6 +1389,48 @@ report_failure(void)
 
 	strlcpy(status.reason, slot->last_error, WIRE_TEXT_SIZE);
 	send_status(&status);
+}
+
+static void
+finish_release(void)
+{
+	if (staging->intent_point == 0)
+		return;
+	check_state();
+	check_standby_settings();
+	staging_finish_intent();
+	ereport(LOG,
+			(errmsg("multisite receiver finishes the release up to %X/%X, which was interrupted",
+					LSN_FORMAT_ARGS(staging->released_lsn))));
+}
+
+/*
+ * Finishes what a crash has interrupted, before Kafka is needed: the other
+ * segments may stand at that point already, and the WAL before it goes with
+ * the next restartpoint.  If that fails, the attempt goes on as far as it can
+ * tell the orchestrator why.
+ */
+static void
+try_release(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		finish_release();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(context);
+		edata = CopyErrorData();
+		FlushErrorState();
+		LWLockReleaseAll();
+		worker_report_error(edata);
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
 }
 
 /* False if a request came meanwhile, which may be served without Kafka. */
@@ -1418,11 +1576,7 @@ follow(void)
 	reported_at = 0;
 	if (!open_topics())
 		return ATTEMPT_AGAIN;
-	if (staging->intent_point != 0)
-		ereport(LOG,
-				(errmsg("multisite receiver finishes the release up to %X/%X, which was interrupted",
-						LSN_FORMAT_ARGS(staging->intent_lsn))));
-	staging_finish_intent();
+	finish_release();
 	begin_check();
 	pg_atomic_write_u64(&multisite_shared->released_lsn, staging->released_lsn);
 	pg_atomic_write_u64(&multisite_shared->release_base, staging->release_base + 1);
@@ -1460,12 +1614,10 @@ follow(void)
 			TimestampDifferenceExceeds(pipe_stopped_at, GetCurrentTimestamp(), PIPE_RETRY_MS))
 			return ATTEMPT_AGAIN;
 
-		if (!any)
-			worker_wait(2, sockets,
-						applied_point < staging->released_point || decision.promote_point ?
-						APPLY_CHECK_MS : 1000);
-		else
-			CHECK_FOR_INTERRUPTS();
+		/* a reload is noticed by it, too */
+		worker_wait(2, sockets, any ? 0 :
+					applied_point < staging->released_point || decision.promote_point ?
+					APPLY_CHECK_MS : 1000);
 		if (worker_reloaded())
 		{
 			check_standby_settings();
@@ -1556,7 +1708,7 @@ follow_offline(void)
 	}
 	check_state();
 	check_standby_settings();
-	staging_finish_intent();
+	finish_release();
 	begin_check();
 	pg_atomic_write_u64(&multisite_shared->released_lsn, staging->released_lsn);
 	applied_point = 0;
@@ -1605,22 +1757,20 @@ receiver_attempt(void)
 	}
 	if (stat(STANDBY_SIGNAL_FILE, &st) != 0)
 	{
-		/* a primary, perhaps one that has just been promoted */
+		/* a primary, perhaps one that was promoted while nobody looked */
 		history_load();
 		known = staging_open();
-		if (!known || staging->promote_point == 0 || staging->promoted)
+		if (known && staging->promoted)
+			show_promoted();
+		else if (!known || (staging->promote_point == 0 && staging->released_point == 0 &&
+							staging->intent_point == 0))
+			worker_set_state(WORKER_STOPPED, "this server is no standby");
+		else
 		{
-			if (known && staging->promoted)
-				show_promoted();
-			else
-				worker_set_state(WORKER_STOPPED, "this server is no standby");
-			return ATTEMPT_FINISHED;
+			while (RecoveryInProgress())
+				worker_wait(0, NULL, RECOVERY_CHECK_MS);
+			finish_promotion();
 		}
-		while (RecoveryInProgress())
-			worker_wait(0, NULL, RECOVERY_CHECK_MS);
-		status_topic = topic_status(multisite_source_site, multisite_site_name);
-		producer = kafka_open_producer(1024 * 1024, NULL, NULL);
-		finish_promotion();
 		return ATTEMPT_FINISHED;
 	}
 	if (multisite_source_site[0] == '\0')
@@ -1639,6 +1789,7 @@ receiver_attempt(void)
 	history_load();
 	wait_for_recovery();
 	(void) staging_open();
+	try_release();
 	if (staging->offline || request_waits(WORKER_RECEIVER))
 		return follow_offline();
 	return follow();

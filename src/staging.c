@@ -394,13 +394,11 @@ staged_history_path(char *path, TimeLineID tli)
 	snprintf(path, MAXPGPATH, MULTISITE_DIR "/%s", name);
 }
 
-void
-staging_put_history(TimeLineID timeline, const char *text, size_t len)
+static void
+write_temp(const char *text, size_t len)
 {
-	char		path[MAXPGPATH];
-	int			fd;
+	int			fd = open_file(TEMP_FILE, O_RDWR | O_CREAT | O_TRUNC);
 
-	fd = open_file(TEMP_FILE, O_RDWR | O_CREAT | O_TRUNC);
 	PG_TRY();
 	{
 		write_at(fd, TEMP_FILE, text, len, 0);
@@ -411,6 +409,14 @@ staging_put_history(TimeLineID timeline, const char *text, size_t len)
 		close(fd);
 	}
 	PG_END_TRY();
+}
+
+void
+staging_put_history(TimeLineID timeline, const char *text, size_t len)
+{
+	char		path[MAXPGPATH];
+
+	write_temp(text, len);
 	staged_history_path(path, timeline);
 	durable_rename(TEMP_FILE, path, ERROR);
 }
@@ -506,6 +512,16 @@ copy_staged(int fd, const char *path, XLogRecPtr from, XLogRecPtr to)
 	pfree(buf);
 }
 
+/*
+ * Has recovery replayed this?  Then all before it was in pg_wal, and what is
+ * not there any more has gone with a restartpoint.
+ */
+static bool
+is_replayed(XLogRecPtr upto)
+{
+	return replay_position_compat(NULL) >= upto;
+}
+
 /* Puts a segment of which nothing was released before into pg_wal. */
 static void
 place_segment(XLogSegNo segno, XLogRecPtr upto)
@@ -528,7 +544,7 @@ place_segment(XLogSegNo segno, XLogRecPtr upto)
 	if (upto >= begin + wal_segment_size)
 	{
 		/* gone from staging: an interrupted release has placed it already */
-		if (file_exists(staged) || !file_exists(released))
+		if (file_exists(staged) || !(file_exists(released) || is_replayed(upto)))
 			place_file(staged, released);
 		return;
 	}
@@ -567,15 +583,17 @@ connect_tail(XLogRecPtr from, XLogRecPtr upto)
 
 	XLByteToSeg(from, segno, wal_segment_size);
 	XLogSegNoOffsetToRecPtr(segno + 1, 0, wal_segment_size, end);
-	upto = Min(upto, end);
+	end = Min(upto, end);
 	released_path(path, state.released_timeline, segno);
 	staged_path(staged, state.released_timeline, segno);
 
 	sync_segment();
+	if (!file_exists(path) && is_replayed(upto))
+		return;
 	fd = open_file(path, O_RDWR);
 	PG_TRY();
 	{
-		copy_staged(fd, path, connected, upto);
+		copy_staged(fd, path, connected, end);
 		sync_fd(fd, path);
 		copy_staged(fd, path, from, connected);
 		sync_fd(fd, path);
@@ -585,6 +603,18 @@ connect_tail(XLogRecPtr from, XLogRecPtr upto)
 		close(fd);
 	}
 	PG_END_TRY();
+}
+
+/* Does the release that is under way enter this timeline? */
+static bool
+enters_timeline(TimeLineID tli)
+{
+	for (int i = 0; i < state.nswitches; i++)
+	{
+		if (state.switches[i].timeline == tli)
+			return true;
+	}
+	return false;
 }
 
 static void
@@ -597,6 +627,39 @@ place_history(TimeLineID tli)
 	TLHistoryFilePath(released, tli);
 	if (file_exists(staged))
 		place_file(staged, released);
+	else if (file_exists(released))
+		return;					/* an interrupted release has placed it already */
+	else if (enters_timeline(tli))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the history of timeline %u is missing", tli),
+				 errhint("Take a new base backup for this segment.")));
+	else
+	{
+		char		text[64];
+
+		snprintf(text, sizeof(text), "# timeline %u is not in the history of this server\n", tli);
+		write_temp(text, strlen(text));
+		place_file(TEMP_FILE, released);
+	}
+}
+
+/*
+ * The histories of the timelines that a release enters, and of the numbers in
+ * between.  Recovery finds the newest timeline by counting up until a history
+ * is missing.  But the source has left out a number that another server took
+ * before it, one that was promoted by mistake beside the same archive, say.
+ * Of all these files only the newest is read, so for such a number one that
+ * has no ancestors will do: nothing could follow it, if it were the newest.
+ *
+ * The newest comes first: recovery sees none of them until the last one,
+ * which is next to its own timeline, is there, and then all of them.
+ */
+static void
+place_histories(void)
+{
+	for (TimeLineID tli = state.intent_timeline; tli > state.released_timeline; tli--)
+		place_history(tli);
 }
 
 /* Removes staged segments before this one; histories, too, if it is the last. */
@@ -666,11 +729,7 @@ staging_finish_intent(void)
 			place_segment(segno, upto);
 		if (!continues && XLogSegmentOffset(from, wal_segment_size) != 0)
 			place_segment(first, upto);
-		for (int i = 0; i < state.nswitches; i++)
-		{
-			if (state.switches[i].begin < upto)
-				place_history(state.switches[i].timeline);
-		}
+		place_histories();
 		if (continues)
 			connect_tail(from, upto);
 		else if (XLogSegmentOffset(from, wal_segment_size) == 0)

@@ -96,7 +96,7 @@ typedef struct Row
 static void
 add(Row *row, Datum value, bool isnull)
 {
-	Assert(row->n < lengthof(row->values));
+	Assert(row->n < (int) lengthof(row->values));
 	row->values[row->n] = value;
 	row->nulls[row->n] = isnull;
 	row->n++;

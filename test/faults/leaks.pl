@@ -157,6 +157,7 @@ sub phase
 		my ($first, $last) = (min(@mb[ 0 .. $third ]), min(@mb[ -$third - 1 .. -1 ]));
 		my $each = ($last - $first) * 1024 * 1024 / ($done - $begin) * 1.5;
 		cmp_ok($each, '<', $private_growth, "$name: private memory of $worker does not grow") if $long && $name ne 'attempts';
+		cmp_ok($now->{private}, '<', 40 * 1024, "$name: $worker has not much private memory");
 		say_it(sprintf('%-32s %5.1f MB, then %5.1f MB: %6.0f bytes each; contexts %s; %d files, %d threads',
 				$worker, $first, $last, $each,
 				$used{$worker} ? sprintf('%d, then %d', $contexts{$worker}, $used{$worker}) : '-',
@@ -255,7 +256,7 @@ phase('reloads', 'reloads of each server', $long ? 1250 : 200, sub {
 
 # attempts: all that a worker has, of each worker, and the publishers' walsenders
 my $memory = 64;
-phase('attempts', 'attempts of all workers', $long ? 250 : 10, sub {
+phase('attempts', 'attempts of all workers', $long ? 100 : 10, sub {
 	$memory = 96 - $memory;
 	foreach my $node (@nodes)
 	{

@@ -11,6 +11,9 @@
  *		its LSN is that number more
  *	pipe BROKERS TOPIC describe
  *		the nodes of its partition: leader (-1: none), replicas, those in sync
+ *	pipe BROKERS TOPIC points OFFSET COUNT
+ *		appends that many points like that of a message, each with an id one
+ *		more than the one before
  *
  *-------------------------------------------------------------------------
  */
@@ -21,6 +24,7 @@
 #include "wire.h"
 
 #define TIMEOUT_MS 30000
+#define USAGE "pipe BROKERS TOPIC list | copy OFFSET HOW | describe | points OFFSET COUNT"
 
 static const char *brokers;
 static const char *topic;
@@ -109,6 +113,15 @@ show(const rd_kafka_message_t *m, void *arg)
 	return true;
 }
 
+/* Waits until all is written. */
+static void
+finish(rd_kafka_t *rk)
+{
+	if (rd_kafka_flush(rk, TIMEOUT_MS) != 0)
+		die(topic, "cannot be written");
+	rd_kafka_destroy(rk);
+}
+
 static bool
 copy(const rd_kafka_message_t *m, void *arg)
 {
@@ -134,10 +147,9 @@ copy(const rd_kafka_message_t *m, void *arg)
 		rd_kafka_header_add(headers, WIRE_RECORD_HEADER, -1, head, sizeof(head));
 	if (rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(0),
 						  RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_VALUE(body, len),
-						  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END) != 0 ||
-		rd_kafka_flush(rk, TIMEOUT_MS) != 0)
+						  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END) != 0)
 		die(topic, "cannot be written");
-	rd_kafka_destroy(rk);
+	finish(rk);
 	free(body);
 	return false;
 }
@@ -167,11 +179,43 @@ describe(void)
 	rd_kafka_destroy(rk);
 }
 
+static bool
+add_points(const rd_kafka_message_t *m, void *arg)
+{
+	static WireManifestEntry entries[WIRE_MAX_SEGMENTS];
+	static char body[WIRE_MANIFEST_MAX(WIRE_MAX_SEGMENTS)];
+	int			count = atoi(arg);
+	rd_kafka_t *rk = open_client(RD_KAFKA_PRODUCER);
+	WireHeader	header;
+	WireManifest manifest;
+
+	if (decode(m, &header) != WIRE_OK ||
+		wire_decode_manifest(m->payload, m->len, &manifest, entries, WIRE_MAX_SEGMENTS) != WIRE_OK)
+		die(topic, "that message is no point");
+	for (int i = 0; i < count; i++)
+	{
+		uint8		head[WIRE_HEADER_SIZE];
+		size_t		len;
+
+		manifest.id++;
+		snprintf(manifest.name, sizeof(manifest.name), "added %llu", (unsigned long long) manifest.id);
+		len = wire_encode_manifest(&manifest, entries, body, sizeof(body));
+		wire_encode_header(&header, body, len, head);
+		while (rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(0),
+								 RD_KAFKA_V_HEADER(WIRE_RECORD_HEADER, head, sizeof(head)),
+								 RD_KAFKA_V_VALUE(body, len),
+								 RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END) == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+			rd_kafka_poll(rk, 100);
+	}
+	finish(rk);
+	return false;
+}
+
 int
 main(int argc, char **argv)
 {
 	if (argc < 4)
-		die("usage", "pipe BROKERS TOPIC list | copy OFFSET HOW | describe");
+		die("usage", USAGE);
 	brokers = argv[1];
 	topic = argv[2];
 	if (strcmp(argv[3], "list") == 0)
@@ -180,7 +224,9 @@ main(int argc, char **argv)
 		read_from(strtoll(argv[4], NULL, 10), copy, argv[5]);
 	else if (strcmp(argv[3], "describe") == 0)
 		describe();
+	else if (strcmp(argv[3], "points") == 0 && argc == 6)
+		read_from(strtoll(argv[4], NULL, 10), add_points, argv[5]);
 	else
-		die("usage", "pipe BROKERS TOPIC list | copy OFFSET HOW | describe");
+		die("usage", USAGE);
 	return 0;
 }

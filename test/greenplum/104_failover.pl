@@ -23,15 +23,12 @@ my $primary = $c->server('main', 0);
 is($c->query($primary, 'SHOW synchronous_standby_names'), '*', 'the primary has a synchronous mirror');
 is($c->query($primary, q{SELECT string_agg(application_name, ',' ORDER BY application_name)
 		FROM pg_stat_replication WHERE sync_state = 'sync'}), 'gp_walreceiver', 'which is the mirror alone');
-like($c->query($c->server('mirror', 0), q{SELECT reason FROM multisite_status WHERE worker = 'receiver'}, options => ''),
-	qr/source_site is not set/, 'a mirror follows its primary, not Kafka')
-  if $c->query($c->server('main', -1), q{SELECT setting FROM pg_settings WHERE name = 'hot_standby'}) eq 'on';
 
 $c->sql(q{INSERT INTO t SELECT i, 'behind the point' FROM generate_series(1, 1000) i});
 $c->cut($primary);
 $c->{main}{0} = delete $c->{mirror}{0};
-$c->wait_for($c->server('main', -1), 'SELECT gp_request_fts_probe_scan() AND count(*) = 1 FROM gp_segment_configuration
-	WHERE content = 0 AND role = \'p\' AND preferred_role = \'m\'');
+$c->wait_for($c->server('main', -1), q{SELECT gp_request_fts_probe_scan();
+	SELECT count(*) = 1 FROM gp_segment_configuration WHERE content = 0 AND role = 'p' AND preferred_role = 'm'});
 $c->wait_for($c->server('main', -1), q{SELECT count(*) = 3000 FROM t});
 $c->wait_published(0);
 

@@ -272,7 +272,7 @@ sub query
 sub sql { my ($self, $sql) = @_; return $self->query($self->{main}{-1}, $sql); }
 sub remote_sql { my ($self, $sql) = @_; return $self->query($self->{dr}{-1}, $sql); }
 
-# Waits until a query gives true; on failure shows what the workers say.
+# Waits until a query, the last of some, gives true; on failure shows what the workers say.
 sub wait_for
 {
 	my ($self, $server, $query, %options) = @_;
@@ -282,7 +282,7 @@ sub wait_for
 	while (time() < $until)
 	{
 		($out, $err) = $self->psql($server, $query, %options);
-		return 1 if $out eq 't';
+		return 1 if $out =~ /^t\z/m;
 		usleep(100_000);
 	}
 	diag("$server->{name} does not get there: $query");
@@ -389,9 +389,8 @@ sub add_mirror
 	$self->start($mirror);
 	$self->query($self->{main}{-1}, "SELECT gp_add_segment_mirror($id\::int2, '127.0.0.1', '127.0.0.1', "
 		  . "$mirror->{port}, '$mirror->{dir}')", role => 'utility');
-	$self->sql('SELECT gp_request_fts_probe_scan()');
-	$self->wait_for($self->{main}{-1}, "SELECT bool_and(mode = 's') FROM gp_segment_configuration
-		WHERE content = $id AND gp_request_fts_probe_scan()");
+	$self->wait_for($self->{main}{-1}, "SELECT gp_request_fts_probe_scan();
+		SELECT bool_and(mode = 's') FROM gp_segment_configuration WHERE content = $id");
 }
 
 # The publisher has nothing left to publish.

@@ -61,7 +61,8 @@ like($log, qr/multisite points works again/, 'and its end is logged');
 
 # a commit just before a restart
 $c->sql(-1, 'INSERT INTO t VALUES (77)');
-$c->source(-1)->restart('immediate');
+$c->source(-1)->stop('immediate');
+$c->source(-1)->start;
 $c->wait_for($c->remote(-1), 'SELECT count(*) = 1 FROM t WHERE a = 77');
 pass('what was committed just before a restart arrives, too');
 
