@@ -27,9 +27,8 @@ my $silence = $long ? 95 : 18;
 my $link = PacketLink->new;
 my $kafka = Kafka->new(packets => [ 'main', 'dr' ]);
 my $c = Multisite->new('lossylink', segments => 1, brokers => $kafka->brokers('main'),
-	conf => "wal_sender_timeout = 3s\n" .
-	  # below the 18 s
-	  ($long ? '' : "multisite.kafka_options = 'socket.timeout.ms=4000;socket.connection.setup.timeout.ms=3000'\n"));
+	# below the 18 s
+	conf => ($long ? '' : "multisite.kafka_options = 'socket.timeout.ms=4000;socket.connection.setup.timeout.ms=3000'\n"));
 my $remote_conf = "multisite.brokers = '" . $kafka->brokers('dr') . "'\n";
 my $n = 0;
 
@@ -37,6 +36,12 @@ $c->start_source;
 $c->sql($_, 'CREATE TABLE t (a int, b text)') foreach $c->ids;
 $c->start_remote(conf => $remote_conf);
 $c->wait_applied($c->create_point);
+# shorter than the silence, too; only now, since base backups may be slow
+foreach my $id ($c->ids)
+{
+	$c->source($id)->append_conf('postgresql.conf', "wal_sender_timeout = 10s\n");
+	$c->source($id)->reload;
+}
 
 sub write_some
 {
