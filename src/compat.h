@@ -143,15 +143,25 @@ wait_event_compat(MultisiteWait wait)
 #define CreateWaitEventSet_compat(nevents) CreateWaitEventSet(TopMemoryContext, (nevents))
 #endif
 
-/* An ERROR if somebody else has it; 14 changed the argument that says so, 18 added one */
+/*
+ * An ERROR if somebody else has it; 14 changed the argument that says so.  18
+ * can raise one if it is invalid, too, but ours says what to do.
+ */
 #if PG_VERSION_NUM >= 180000
-#define ReplicationSlotAcquire_compat(name) ReplicationSlotAcquire((name), true, true)
+#define ReplicationSlotAcquire_compat(name) ReplicationSlotAcquire((name), true, false)
 #elif PG_VERSION_NUM >= 140000
 #define ReplicationSlotAcquire_compat(name) ReplicationSlotAcquire((name), true)
 #elif PG_VERSION_NUM >= 130000
 #define ReplicationSlotAcquire_compat(name) ((void) ReplicationSlotAcquire((name), SAB_Error))
 #else
 #define ReplicationSlotAcquire_compat(name) ReplicationSlotAcquire((name), true)
+#endif
+
+/* 16 says why a slot is invalid, and may leave its LSN */
+#if PG_VERSION_NUM >= 160000
+#define SLOT_IS_INVALID(slot)	((slot)->data.invalidated != RS_INVAL_NONE)
+#else
+#define SLOT_IS_INVALID(slot)	XLogRecPtrIsInvalid((slot)->data.restart_lsn)
 #endif
 
 /* 14 lets others look for a slot by its name, too */

@@ -460,7 +460,7 @@ acquire_slot(bool pipe_is_empty)
 				 errdetail("The pipe has WAL already, so there had been a slot before. If WAL that the pipe needs was removed meanwhile, it cannot be continued.")));
 	}
 	ReplicationSlotAcquire_compat(name);
-	if (XLogRecPtrIsInvalid(MyReplicationSlot->data.restart_lsn))
+	if (SLOT_IS_INVALID(MyReplicationSlot) || XLogRecPtrIsInvalid(MyReplicationSlot->data.restart_lsn))
 		slot_has_lost_wal(name);
 }
 

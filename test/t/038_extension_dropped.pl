@@ -34,7 +34,10 @@ $c->sql(-1, 'CREATE EXTENSION multisite_repl');
 $c->register($_, $_ < 0 ? () : 'main') foreach grep { $_ >= 0 } $c->ids;
 $c->register(0, 'dr');
 $c->sql($_, 'INSERT INTO t VALUES (3)') foreach $c->ids;
-$c->wait_applied($c->create_point('two'));
+my $point = $c->create_point('two');
+# the remote has lost it, too, if a point under way had the DROP in it
+$c->wait_for($c->remote(-1), q{SELECT count(*) = 1 FROM pg_proc WHERE proname = 'multisite_wait_for_consistency_point'});
+$c->wait_applied($point);
 is($c->digest($c->remote($_), 't'), $c->digest($c->source($_), 't'), "segment $_ equals the source again") foreach $c->ids;
 
 done_testing();
