@@ -195,6 +195,15 @@ is_promoted(void)
 	return !RecoveryInProgress() && multisite_shared->promoted_at[0] != '\0';
 }
 
+/* What the receiver has decided already, and will note in a moment. */
+static bool
+is_being_promoted(void)
+{
+	return !RecoveryInProgress() &&
+		multisite_shared->workers[WORKER_RECEIVER].pid != 0 &&
+		multisite_shared->workers[WORKER_RECEIVER].state == WORKER_PROMOTING;
+}
+
 static void
 require_remote_segment(void)
 {
@@ -270,7 +279,7 @@ multisite_promote_segment(PG_FUNCTION_ARGS)
 	char		ignored[WIRE_NAME_SIZE];
 
 	require_preload();
-	if (is_promoted())
+	if (is_promoted() || is_being_promoted())
 		PG_RETURN_VOID();
 	require_remote_segment();
 	let_go_of_snapshot();

@@ -86,7 +86,7 @@ sub contexts
 		my ($node, $pid) = ($node{$worker}, $pid{$worker});
 		my $begin = -s $node->logfile;
 
-		return if $node->pg_version < 14;
+		return if $node->safe_psql('postgres', 'SHOW server_version_num') < 140000;
 		$node->safe_psql('postgres', "SELECT pg_log_backend_memory_contexts($pid)");
 		$node->wait_for_log(qr/\[$pid\].*Grand total: /, $begin);
 		($used{$worker}) = slurp_file($node->logfile, $begin) =~ /\[$pid\].*Grand total: .* (\d+) used/;
@@ -145,8 +145,10 @@ sub phase
 		# a connection that is being made has its socket
 		do { $now = look($pid{$worker}) }
 		  until ($now->{files} <= $before{$worker}{files} && $now->{threads} <= $before{$worker}{threads}) || $settled-- == 0 || usleep(100_000) < 0;
-		cmp_ok($now->{files}, '<=', $before{$worker}{files} + 2, "$name: $worker has no more files open");
-		cmp_ok($now->{threads}, '<=', $before{$worker}{threads} + 1, "$name: $worker has no more threads");
+		# a broker more that librdkafka has got to know is no leak
+		my $few = 1 + ($done - $begin) / 20;
+		cmp_ok($now->{files}, '<=', $before{$worker}{files} + 3 * $few, "$name: $worker has no more files open");
+		cmp_ok($now->{threads}, '<=', $before{$worker}{threads} + $few, "$name: $worker has no more threads");
 		cmp_ok($used{$worker} - $contexts{$worker}, '<', ($slack // 256) + $context_growth * ($done - $begin),
 			"$name: memory contexts of $worker do not grow")
 		  if $used{$worker};
