@@ -806,6 +806,9 @@ points_attempt(void)
 		if (multisite_consistency_point_interval > 0)
 		{
 			worker_set_state(WORKER_WAITING, "waits for the next automatic consistency point");
+			/* an interval that was made shorter counts from now on */
+			next_at = Min(next_at, TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+															   multisite_consistency_point_interval));
 			wait = Min(wait, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_at));
 		}
 		else

@@ -66,6 +66,19 @@ $c->source(-1)->start;
 $c->wait_for($c->remote(-1), 'SELECT count(*) = 1 FROM t WHERE a = 77');
 pass('what was committed just before a restart arrives, too');
 
+# made longer, then shorter in flight: that is not kept waiting for the longer one
+my $interval = q{SELECT current_setting('multisite.consistency_point_interval')};
+$c->source(-1)->append_conf('postgresql.conf', q{multisite.consistency_point_interval = '1h'});
+$c->source(-1)->reload;
+$c->wait_for($c->source(-1), $interval, '1h');
+# the time of the point that was due next passes, which nothing tells
+$c->sql(-1, 'SELECT pg_sleep(1)');
+$c->sql(-1, 'INSERT INTO t VALUES (79)');
+$c->source(-1)->append_conf('postgresql.conf', q{multisite.consistency_point_interval = '200ms'});
+$c->source(-1)->reload;
+$c->wait_for($c->remote(-1), 'SELECT count(*) = 1 FROM t WHERE a = 79');
+pass('a shorter interval holds at once');
+
 # switched off in flight, and the history survives a restart
 $c->source(-1)->append_conf('postgresql.conf', q{multisite.consistency_point_interval = 0});
 $c->source(-1)->restart;
