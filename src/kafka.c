@@ -42,6 +42,7 @@
 #define ANSWER_TIMEOUT_MS	15000	/* then a broker is called away */
 #define STALL_CHECK_MS		30000
 #define STALL_MS			120000	/* longer than any fetch takes */
+#define STALL_ANSWER_MS		300		/* callers have others to answer meanwhile */
 
 /* One message that is on its way. */
 typedef struct Outgoing
@@ -1087,7 +1088,7 @@ look_for_stall(KafkaHandle *kafka)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (!TimestampDifferenceExceeds(kafka->lag_asked_at, now, STALL_CHECK_MS))
+	if (kafka->trouble[0] || !TimestampDifferenceExceeds(kafka->lag_asked_at, now, STALL_CHECK_MS))
 		return;
 	kafka->lag_asked_at = now;
 	for (int i = 0; i < kafka->ntopics; i++)
@@ -1098,7 +1099,7 @@ look_for_stall(KafkaHandle *kafka)
 
 		/* one that does not answer is away, which is told elsewhere */
 		if (rd_kafka_query_watermark_offsets(kafka->rk, topic->name, 0, &low, &high,
-											 CALL_TIMEOUT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+											 STALL_ANSWER_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
 			return;
 		if (high <= topic->next)
 			topic->lagging_at = -1;

@@ -155,7 +155,7 @@ sub messages
 	my ($out, $err) = run_command([ "$ENV{MULTISITE_SRC}/test/faults/pipe", $self->{brokers}, $topic, 'list' ]);
 	my @messages;
 
-	die "pipe: $err" if $err ne '';
+	die $err if $err =~ /^pipe: /m;
 	foreach my $line (split /\n/, $out)
 	{
 		my %m;
