@@ -159,7 +159,8 @@ sub phase
 		my ($first, $last) = (min(@mb[ 0 .. $third ]), min(@mb[ -$third - 1 .. -1 ]));
 		my $each = ($last - $first) * 1024 * 1024 / ($done - $begin) * 1.5;
 		cmp_ok($each, '<', $private_growth, "$name: private memory of $worker does not grow") if $long && $name ne 'attempts';
-		cmp_ok($now->{private}, '<', 40 * 1024, "$name: $worker has not much private memory");
+		# what librdkafka's threads leave in malloc()'s arenas is shown, but has no limit
+		cmp_ok($now->{private}, '<', 40 * 1024, "$name: $worker has not much private memory") if $name ne 'attempts';
 		say_it(sprintf('%-32s %5.1f MB, then %5.1f MB: %6.0f bytes each; contexts %s; %d files, %d threads',
 				$worker, $first, $last, $each,
 				$used{$worker} ? sprintf('%d, then %d', $contexts{$worker}, $used{$worker}) : '-',
