@@ -448,13 +448,20 @@ refuse_late(void)
 			 errhint("multisite.barrier_timeout may be too short.")));
 }
 
+/* Is it this process's, with time left?  Caller holds the lock. */
+static bool
+is_ours(void)
+{
+	return barrier->owner == MyProcPid && GetCurrentTimestamp() < barrier->deadline;
+}
+
 void
 barrier_require_up(void)
 {
 	bool		up;
 
 	LWLockAcquire(barrier->lock, LW_SHARED);
-	up = barrier->owner == MyProcPid && GetCurrentTimestamp() < barrier->deadline;
+	up = is_ours();
 	LWLockRelease(barrier->lock);
 	if (!up)
 		refuse_late();
@@ -466,7 +473,7 @@ barrier_write_restore_point(const char *name, TimeLineID *timeline)
 	XLogRecPtr	lsn = InvalidXLogRecPtr;
 
 	LWLockAcquire(barrier->lock, LW_SHARED);
-	if (barrier->owner == MyProcPid && GetCurrentTimestamp() < barrier->deadline)
+	if (is_ours())
 	{
 		pg_atomic_write_u32(&barrier->up, BARRIER_CUTS);
 		lsn = XLogRestorePoint(name);

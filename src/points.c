@@ -147,7 +147,8 @@ load_segments(void)
 
 /*
  * Raises the first error of a step; the primary message says of which one.
- * Whoever failed is connected anew next time: it may lack what we prepared.
+ * Whoever failed is connected anew next time: it may lack what we prepared, or
+ * an update of the extension may have made that useless.
  */
 static void
 require_all(const char *step)
@@ -187,13 +188,19 @@ static const char *const statements[] = {
 	"PREPARE multisite_commits AS SELECT multisite.commits()",
 };
 
+/* A server that ended has left its last words and an end of file. */
+static void
+close_if_ended(Peer *peer)
+{
+	if (peer->conn && (!PQconsumeInput(peer->conn) || !PQconsumeInput(peer->conn)))
+		peer_close(peer);
+}
+
 /* Greenplum connects to the segments; this server alone is reached by us. */
 static void
 connect_dispatcher(void)
 {
-	/* see below */
-	if (dispatcher.conn && (!PQconsumeInput(dispatcher.conn) || !PQconsumeInput(dispatcher.conn)))
-		peer_close(&dispatcher);
+	close_if_ended(&dispatcher);
 	dispatcher.conninfo = conn_with_database(conn_local_conninfo(), multisite_database);
 	if (!peers_connect(&dispatcher, 1, false, step_deadline()))
 		ereport(ERROR,
@@ -215,11 +222,7 @@ connect_segments(void)
 		return;
 	}
 	for (int i = 0; i < npeers; i++)
-	{
-		/* a server that ended has left its last words and an end of file */
-		if (peers[i].conn && (!PQconsumeInput(peers[i].conn) || !PQconsumeInput(peers[i].conn)))
-			peer_close(&peers[i]);
-	}
+		close_if_ended(&peers[i]);
 	(void) peers_connect(peers, npeers, false, deadline);
 	require_all("be reached");
 	for (int i = 0; i < npeers; i++)
@@ -371,9 +374,6 @@ lower_everywhere(void)
 	}
 	peers_send(peers, npeers, "SELECT multisite.barrier_lower()", 0, NULL);
 	(void) peers_collect(peers, npeers, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000));
-	/* an update of the extension may have made the prepared statements useless */
-	for (int i = 0; i < npeers; i++)
-		peer_close(&peers[i]);
 }
 
 /*

@@ -1162,7 +1162,6 @@ publisher_attempt(void)
 	send_claim(server_timeline, start);
 	if (enter)
 		enter_timeline(timeline, start);
-	acked_lsn = start;
 	start_streaming(start);
 	ereport(LOG,
 			(errmsg("multisite publisher begins at %X/%X on timeline %u",

@@ -741,11 +741,10 @@ read_topics(int ntopics)
 
 /* Shows the error at hand, and leaves the pipe alone. */
 static void
-stop_pipe(void)
+stop_pipe(MemoryContext context)
 {
-	ErrorData  *edata = CopyErrorData();
+	ErrorData  *edata = worker_take_error(context);
 
-	FlushErrorState();
 	worker_report_error(edata);
 	FreeErrorData(edata);
 	kafka_close(finder);
@@ -780,8 +779,7 @@ try_pipe(const WireHeader *header, WireError error, const KafkaMessage *message)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(context);
-		stop_pipe();
+		stop_pipe(context);
 		read_topics(FROM_PIPE);
 	}
 	PG_END_TRY();
@@ -1421,12 +1419,8 @@ try_release(void)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *edata;
+		ErrorData  *edata = worker_take_error(context);
 
-		MemoryContextSwitchTo(context);
-		edata = CopyErrorData();
-		FlushErrorState();
-		LWLockReleaseAll();
 		worker_report_error(edata);
 		FreeErrorData(edata);
 	}
@@ -1530,8 +1524,7 @@ open_pipe(void)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(context);
-		stop_pipe();
+		stop_pipe(context);
 	}
 	PG_END_TRY();
 }

@@ -237,6 +237,22 @@ worker_is_no_source(void)
 	return true;
 }
 
+ErrorData *
+worker_take_error(MemoryContext context)
+{
+	ErrorData  *edata;
+
+	MemoryContextSwitchTo(context);
+	edata = CopyErrorData();
+	FlushErrorState();
+	LWLockReleaseAll();
+	ConditionVariableCancelSleep();
+	AbortOutOfAnyTransaction();
+	AtEOXact_Files(false);		/* outside a transaction nobody else does */
+	MemoryContextSwitchTo(context);
+	return edata;
+}
+
 void
 worker_serve_request(void (*serve) (const Request *request, char *result))
 {
@@ -254,16 +270,8 @@ worker_serve_request(void (*serve) (const Request *request, char *result))
 	}
 	PG_CATCH();
 	{
-		ErrorData  *edata;
+		ErrorData  *edata = worker_take_error(context);
 
-		MemoryContextSwitchTo(context);
-		edata = CopyErrorData();
-		FlushErrorState();
-		LWLockReleaseAll();
-		ConditionVariableCancelSleep();
-		AbortOutOfAnyTransaction();
-		AtEOXact_Files(false);
-		MemoryContextSwitchTo(context);
 		request_failed(kind, edata);
 		FreeErrorData(edata);
 	}
@@ -314,7 +322,7 @@ give_all_back(void)
 	ConditionVariableCancelSleep();
 	pgstat_report_wait_end();
 	AbortOutOfAnyTransaction();
-	AtEOXact_Files(false);		/* outside a transaction nobody else does */
+	AtEOXact_Files(false);
 	if (MyReplicationSlot)
 		ReplicationSlotRelease();
 	my_routine->release();

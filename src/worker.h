@@ -43,6 +43,12 @@ extern void worker_set_state(WorkerState state, const char *fmt,...) pg_attribut
  */
 extern void worker_report_error(const ErrorData *edata);
 
+/*
+ * For a PG_CATCH behind which the attempt goes on: takes the error, which is
+ * copied to that context, and gives back what an ERROR may leave held.
+ */
+extern ErrorData *worker_take_error(MemoryContext context);
+
 /* The work goes well: ends a series of failures, and says so once. */
 extern void worker_is_well(void);
 
