@@ -7,16 +7,7 @@
 use strict;
 use warnings;
 
-# file systems of our own, which needs no root where user namespaces are allowed
-BEGIN
-{
-	if (!$ENV{MULTISITE_UNSHARED} && system('unshare -Um -c --keep-caps true 2>/dev/null') == 0)
-	{
-		$ENV{MULTISITE_UNSHARED} = 1;
-		exec('unshare', '-Um', '-c', '--keep-caps', $^X, (map { "-I$_" } @INC), $0) or die "could not exec: $!";
-	}
-}
-
+use OwnMounts;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -24,7 +15,7 @@ use Test::More;
 use Kafka;
 use Multisite;
 
-plan skip_all => 'no right to mount file systems' unless $ENV{MULTISITE_UNSHARED};
+plan skip_all => $OwnMounts::missing if $OwnMounts::missing;
 
 my $kafka = Kafka->new;
 my $c = Multisite->new('full', brokers => $kafka->brokers, init => ['--wal-segsize=1'], conf => q{
