@@ -49,6 +49,14 @@ typedef enum PipeVerdict
 /* For any message of a pipe: is it of our segment, system and format? */
 extern PipeVerdict decide_origin(const PipePosition *position, const WireHeader *header);
 
+/*
+ * A publisher has five messages of WAL under way at most, besides a claim and
+ * a history; so many of publishers that have lost their claims, one after
+ * another, may stand behind a newer one.  Who looks for a place reads all of
+ * them, so it is no more than must be.
+ */
+#define PIPE_WINDOW			64
+
 /* Reads the header of a pipe's message. */
 typedef WireHeader (*PipeReader) (void *arg, int64 offset);
 

@@ -367,6 +367,8 @@ kafka_open_consumer(ConsumerUse use)
 	/* a fetch that waits at the end of a topic delays the one after a jump */
 	conf_set(conf, "fetch.wait.max.ms", use == CONSUMER_LOOKS_UP ? "5" : "500");
 	conf_set(conf, "fetch.error.backoff.ms", "100");
+	/* librdkafka 2.2 and later, whose default is a second: when its queue was full */
+	(void) rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "10", NULL, 0);
 	return open_handle(RD_KAFKA_CONSUMER, conf);
 }
 

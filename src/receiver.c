@@ -10,7 +10,9 @@
  * orchestrator by the status topic.
  *
  * In each round of its loop it takes all the messages there are, makes them
- * durable, and only then acts on them and reports them.  Everything that it
+ * durable, and only then acts on them and reports them; WAL that no known
+ * point waits for is gathered for a moment before that, since each sync costs
+ * the disk a journal entry or two.  Everything that it
  * must remember is in the state file; a message that is read twice is
  * recognized by its LSN, its point's id or its decision's number.
  *
@@ -49,6 +51,7 @@
 #include "worker.h"
 
 #define SYNC_BYTES			(64 * 1024 * 1024)	/* at most this between syncs */
+#define GATHER_MS			50		/* see may_gather() */
 #define TURN_MESSAGES		1000	/* and so many: a manifest costs a sync of its own */
 /* the newest points are all that the history keeps; a few come twice */
 #define POINTS_WINDOW		(HISTORY_SIZE + 256)
@@ -57,13 +60,14 @@
 #define HEARTBEAT_MS		10000
 #define TOPIC_CHECK_MS		1000
 #define PIPE_RETRY_MS		30000
+#define PROBATION_MS		5000	/* an attempt behind one that has failed */
 
-/* The topics, as kafka_assign() numbers them. */
+/* The topics; the first two as kafka_assign() numbers them. */
 enum
 {
 	FROM_POINTS,
 	FROM_RELEASE,
-	FROM_PIPE,					/* last: left out while it cannot be followed */
+	FROM_PIPE,					/* read by a consumer of its own */
 	NUM_TOPICS
 };
 
@@ -75,7 +79,8 @@ typedef struct SeenPoint
 	XLogRecPtr	end;
 } SeenPoint;
 
-static KafkaHandle *consumer;
+static KafkaHandle *consumer;	/* of points and decisions */
+static KafkaHandle *pipe_consumer;	/* a backlog in it holds up nothing else */
 static KafkaHandle *finder;		/* looks up single messages at the first start */
 static KafkaHandle *producer;
 static char *topics[NUM_TOPICS];
@@ -93,6 +98,7 @@ static uint64 applied_point;
 static XLogRecPtr applied_lsn;
 static WireRelease decision;	/* the newest one read */
 static bool state_dirty;		/* an offset moved */
+static TimestampTz gathers_since;	/* what is staged waits to be synced; else 0 */
 static TimestampTz pipe_stopped_at;	/* the pipe cannot be followed; else 0 */
 static bool pipe_works;			/* this attempt has taken something from it */
 static bool pipe_searched;		/* this attempt has looked for its place */
@@ -639,7 +645,15 @@ take_history(const WireHeader *header, const char *body, size_t len)
 }
 
 static void begin_check(void);
-static void read_topics(int ntopics);
+
+/* Reads the pipe from where we are in it. */
+static void
+follow_pipe(void)
+{
+	const char *const names[1] = {topics[FROM_PIPE]};
+
+	kafka_assign(pipe_consumer, 1, names, &staging->pipe_offset);
+}
 
 /*
  * Offsets are where we left off only as long as Kafka keeps what it has
@@ -664,7 +678,7 @@ find_place_again(void)
 					   (long long) staging->pipe_offset, (long long) offset,
 					   LSN_FORMAT_ARGS(staging->staged_lsn))));
 	staging->pipe_offset = pipe_expected = offset;
-	read_topics(NUM_TOPICS);
+	follow_pipe();
 	return true;
 }
 
@@ -724,19 +738,13 @@ take_from_pipe(const WireHeader *header, const KafkaMessage *message)
 	staging->pipe_offset = message->offset + 1;
 }
 
-/* Reads the first so many of our topics, from where we are in each. */
 static void
-read_topics(int ntopics)
+follow_points_and_decisions(void)
 {
-	const char *names[NUM_TOPICS];
-	int64		offsets[NUM_TOPICS];
+	const char *const names[2] = {topics[FROM_POINTS], topics[FROM_RELEASE]};
+	const int64 offsets[2] = {staging->points_offset, staging->release_offset};
 
-	for (int i = 0; i < ntopics; i++)
-		names[i] = topics[i];
-	offsets[FROM_POINTS] = staging->points_offset;
-	offsets[FROM_RELEASE] = staging->release_offset;
-	offsets[FROM_PIPE] = staging->pipe_offset;
-	kafka_assign(consumer, ntopics, names, offsets);
+	kafka_assign(consumer, 2, names, offsets);
 }
 
 /* Shows the error at hand, and leaves the pipe alone. */
@@ -780,7 +788,7 @@ try_pipe(const WireHeader *header, WireError error, const KafkaMessage *message)
 	PG_CATCH();
 	{
 		stop_pipe(context);
-		read_topics(FROM_PIPE);
+		kafka_assign(pipe_consumer, 0, NULL, NULL);
 	}
 	PG_END_TRY();
 }
@@ -833,6 +841,20 @@ take_decision(const KafkaMessage *message)
 	}
 }
 
+static void
+take_point_or_decision(const KafkaMessage *message)
+{
+	WireHeader	header;
+
+	message_check(message_decode(message, &header), topics[message->topic], message);
+	if (message->topic == FROM_POINTS)
+		take_manifest(message);
+	else if (header.kind == WIRE_RELEASE)
+		take_decision(message);
+	else
+		unexpected_message(&header, message);
+}
+
 /*
  * Takes what there is, up to what one sync should cover, and what may keep
  * the rest of the work waiting; true if any.
@@ -840,39 +862,31 @@ take_decision(const KafkaMessage *message)
 static bool
 take_messages(void)
 {
+	WorkerSlot *slot = worker_slot();
 	KafkaMessage message;
-	bool		any = false;
+	WireHeader	header;
+	int			n = 0;
 
 	kafka_serve(consumer);
-	for (int n = 0; n < TURN_MESSAGES && staging_unsynced() < SYNC_BYTES &&
-		 kafka_poll(consumer, &message); n++)
+	kafka_serve(pipe_consumer);
+	for (; n < TURN_MESSAGES && kafka_poll(consumer, &message); n++)
 	{
-		WireHeader	header;
-		WorkerSlot *slot = worker_slot();
+		CHECK_FOR_INTERRUPTS();
+		take_point_or_decision(&message);
+		slot->bytes += message.body_len;
+	}
+	for (; n < TURN_MESSAGES && staging_unsynced() < SYNC_BYTES &&
+		 kafka_poll(pipe_consumer, &message); n++)
+	{
 		WireError	error = message_decode(&message, &header);
 
 		CHECK_FOR_INTERRUPTS();
-		if (message.topic == FROM_PIPE)
-		{
-			try_pipe(&header, error, &message);
-			slot->bytes += message.body_len;
-			slot->messages++;
-			state_dirty = any = true;
-			continue;
-		}
-		message_check(error, topics[message.topic], &message);
-		if (message.topic == FROM_POINTS)
-			take_manifest(&message);
-		else if (header.kind == WIRE_RELEASE)
-			take_decision(&message);
-		else
-			unexpected_message(&header, &message);
+		try_pipe(&header, error, &message);
 		slot->bytes += message.body_len;
-		slot->messages++;
-		state_dirty = true;
-		any = true;
 	}
-	return any;
+	slot->messages += n;
+	state_dirty |= n > 0;
+	return n > 0;
 }
 
 /* ------------------------------------------------------------------------
@@ -1124,7 +1138,8 @@ report(WireSegmentState segment_state)
 	};
 	bool		urgent;
 
-	strlcpy(status.reason, slot->reason, WIRE_TEXT_SIZE);
+	strlcpy(status.reason, segment_state == WIRE_SEGMENT_FAILED ? slot->last_error : slot->reason,
+			WIRE_TEXT_SIZE);
 
 	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
 	slot->timeline = staging->timeline;
@@ -1145,10 +1160,16 @@ report(WireSegmentState segment_state)
 		send_status(&status);
 }
 
+static const char *
+kafka_says(void)
+{
+	return kafka_trouble(consumer) ? kafka_trouble(consumer) : kafka_trouble(pipe_consumer);
+}
+
 static void
 show_state(void)
 {
-	const char *trouble = kafka_trouble(consumer);
+	const char *trouble = kafka_says();
 
 	if (pipe_stopped_at != 0)
 		worker_set_state(WORKER_FAILED, "%s", worker_slot()->last_error);
@@ -1389,6 +1410,20 @@ report_failure(void)
 	send_status(&status);
 }
 
+/*
+ * What the other side is told.  What made the last attempt fail may make this
+ * one fail, too, only a moment later, so the failure stands for a while.
+ */
+static WireSegmentState
+state_to_tell(bool on_probation)
+{
+	if (on_probation)
+		return WIRE_SEGMENT_FAILED;
+	if (decision.promote_point != 0)
+		return WIRE_SEGMENT_PROMOTING;
+	return pipe_stopped_at != 0 ? WIRE_SEGMENT_FAILED : WIRE_SEGMENT_FOLLOWING;
+}
+
 static void
 finish_release(void)
 {
@@ -1540,6 +1575,7 @@ open_topics(void)
 	status_topic = topic_status(multisite_source_site, multisite_site_name);
 	producer = kafka_open_producer(1024 * 1024, NULL, NULL);
 	consumer = kafka_open_consumer(CONSUMER_FOLLOWS);
+	pipe_consumer = kafka_open_consumer(CONSUMER_FOLLOWS);
 	kafka_ensure_topic(producer, status_topic, TOPIC_STATUS);
 	kafka_ensure_topic(producer, topics[FROM_RELEASE], TOPIC_PIPE);
 	if (worker_slot()->failing_since != 0)
@@ -1558,13 +1594,44 @@ open_topics(void)
 	open_points();
 	open_decisions();
 	open_pipe();
-	read_topics(pipe_stopped_at ? FROM_PIPE : NUM_TOPICS);
+	follow_points_and_decisions();
+	if (pipe_stopped_at == 0)
+		follow_pipe();
 	return true;
+}
+
+/*
+ * May what was taken wait for more, before all of it is made durable?  Nobody
+ * is told of it sooner than that: a status with nothing but a new LSN waits
+ * longer.  Returns in *left for how long, in milliseconds.
+ */
+static bool
+may_gather(long *left)
+{
+	if (staging_unsynced() == 0)
+	{
+		gathers_since = 0;
+		return false;
+	}
+	if (gathers_since == 0)
+		gathers_since = GetCurrentTimestamp();
+	*left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+											TimestampTzPlusMilliseconds(gathers_since, GATHER_MS));
+	return *left > 0 &&
+		staging_unsynced() < SYNC_BYTES &&
+		history_newest() <= staged_point &&
+		!decide_release(&decision, staging->released_point, staged_point) &&
+		applied_point == staging->released_point &&
+		decision.promote_point == 0 &&
+		RecoveryInProgress() &&
+		!request_waits(WORKER_RECEIVER);
 }
 
 static AttemptEnd
 follow(void)
 {
+	TimestampTz began;
+
 	memset(&reported, 0, sizeof(reported));
 	reported_at = 0;
 	if (!open_topics())
@@ -1574,16 +1641,26 @@ follow(void)
 	pg_atomic_write_u64(&multisite_shared->released_lsn, staging->released_lsn);
 	pg_atomic_write_u64(&multisite_shared->release_base, staging->release_base + 1);
 	applied_point = 0;
+	began = GetCurrentTimestamp();
 
 	for (;;)
 	{
-		pgsocket	sockets[2] = {kafka_socket(consumer), kafka_socket(producer)};
+		bool		on_probation;
+		pgsocket	sockets[3] = {kafka_socket(consumer), kafka_socket(pipe_consumer), kafka_socket(producer)};
 		bool		any = take_messages();
+		long		left;
 
+		if (may_gather(&left))
+		{
+			kafka_serve(producer);
+			worker_wait(3, sockets, any ? 0 : left);
+			continue;
+		}
 		if (staging_unsynced() > 0 || state_dirty)
 		{
 			staging_sync();
 			state_dirty = false;
+			gathers_since = 0;
 		}
 		check_points();
 		if (!RecoveryInProgress())
@@ -1598,17 +1675,18 @@ follow(void)
 		show_state();
 		if (promote_decided())
 			continue;
-		report(decision.promote_point ? WIRE_SEGMENT_PROMOTING :
-			   pipe_stopped_at ? WIRE_SEGMENT_FAILED : WIRE_SEGMENT_FOLLOWING);
+		on_probation = worker_slot()->failing_since != 0 &&
+			!TimestampDifferenceExceeds(began, GetCurrentTimestamp(), PROBATION_MS);
+		report(state_to_tell(on_probation));
 		kafka_serve(producer);
-		if (pipe_works && !kafka_trouble(consumer) && pipe_stopped_at == 0)
+		if (!on_probation && pipe_works && kafka_says() == NULL && pipe_stopped_at == 0)
 			worker_is_well();
 		if (pipe_stopped_at != 0 && decision.promote_point == 0 &&
 			TimestampDifferenceExceeds(pipe_stopped_at, GetCurrentTimestamp(), PIPE_RETRY_MS))
 			return ATTEMPT_AGAIN;
 
 		/* a reload is noticed by it, too */
-		worker_wait(2, sockets, any ? 0 :
+		worker_wait(3, sockets, any ? 0 :
 					applied_point < staging->released_point || decision.promote_point ?
 					APPLY_CHECK_MS : 1000);
 		if (worker_reloaded())
@@ -1742,6 +1820,7 @@ receiver_attempt(void)
 	pipe_works = false;
 	pipe_searched = false;
 	pipe_expected = -1;
+	gathers_since = 0;
 
 	if (multisite_cluster_name[0] == '\0')
 	{
@@ -1793,6 +1872,8 @@ receiver_release(void)
 {
 	kafka_close(consumer);
 	consumer = NULL;
+	kafka_close(pipe_consumer);
+	pipe_consumer = NULL;
 	kafka_close(finder);
 	finder = NULL;
 	kafka_close(producer);

@@ -33,8 +33,6 @@ extern int	multisite_consistency_point_interval;	/* milliseconds */
 extern int	multisite_barrier_timeout;	/* milliseconds */
 extern int	multisite_publisher_memory; /* kilobytes */
 
-/* Messages that a publisher may have under way; the walsender's have 128 kB. */
-#define PIPE_WINDOW		(multisite_publisher_memory / 128 + 64)
 extern int	multisite_replication_factor;
 extern int	multisite_durability;
 

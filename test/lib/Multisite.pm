@@ -151,6 +151,7 @@ sub wait_published
 =head2 $c->init_remote($id, %options)
 
 Makes a remote segment from a base backup, not yet started.  site: its name.
+source_site: that which it follows; from: the server that it is a copy of.
 conf: more lines for its postgresql.conf.
 
 =cut
@@ -159,6 +160,7 @@ sub init_remote
 {
 	my ($self, $id, %options) = @_;
 	my $site = $options{site} // 'dr';
+	my $source_site = $options{source_site} // 'main';
 	my $name = $self->node_name($site, $id);
 	my $node = PostgreSQL::Test::Cluster->new($options{node_name} // $name);
 	my $source = $options{from} // $self->source($id);
@@ -169,7 +171,7 @@ sub init_remote
 	$node->set_standby_mode;
 	$node->append_conf('postgresql.conf', qq{
 multisite.site_name = '$site'
-multisite.source_site = 'main'
+multisite.source_site = '$source_site'
 });
 	$node->append_conf('postgresql.conf', $options{conf}) if $options{conf};
 	$self->{remote}{$id} = $node if $site eq 'dr';
@@ -234,7 +236,7 @@ sub wait_applied
 	my ($self, $point, $state) = @_;
 	$state //= 'applied';
 	my $reached = $self->remote_sql(-1,
-		"SELECT multisite_wait_for_consistency_point('$point', '$state', '60 s')");
+		"SELECT multisite_wait_for_consistency_point('$point', '$state', '$PostgreSQL::Test::Utils::timeout_default s')");
 
 	return 1 if $reached eq 't';
 	diag($self->remote_sql(-1, 'SELECT * FROM multisite_segments'));

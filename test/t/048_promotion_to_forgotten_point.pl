@@ -39,5 +39,11 @@ $c->wait_for($node, q{SELECT state = 'failed' AND reason LIKE
 	'consistency point "two" is to be released, but this segment does not know it any more (It is point%'
 	FROM multisite_status WHERE worker = 'receiver'});
 pass('the segment says why it does not go there');
+my $said = q{SELECT state = 'failed' AND reason LIKE 'consistency point "two" is to be released%'
+	FROM multisite_segments WHERE site = 'dr' AND segment_id = 0};
+$c->wait_for($c->remote(-1), $said);
+# beyond its next attempts
+is($c->remote_sql(-1, "SELECT bool_and(x) FROM (SELECT ($said) AND pg_sleep(0.05) IS NOT NULL AS x FROM generate_series(1, 100)) s"), 't',
+	'and so does the coordinator, all the time');
 
 done_testing();
