@@ -38,6 +38,7 @@
 #endif
 
 #define TROUBLE_SIZE		256
+#define WAKE_BYTES			(8 * 1024 * 1024)	/* a quarter of a consumer's queue */
 #define CALL_TIMEOUT_MS		1000	/* between two looks at interrupts */
 #define ANSWER_TIMEOUT_MS	15000	/* then a broker is called away */
 #define STALL_CHECK_MS		30000
@@ -77,6 +78,7 @@ struct KafkaHandle
 	rd_kafka_event_t *taken;	/* holds the message that kafka_poll() returned */
 	Assigned   *topics;			/* of kafka_assign() */
 	int			ntopics;
+	size_t		taken_bytes;	/* since its thread was woken, see wake_fetcher() */
 	TimestampTz lag_asked_at;
 
 	char		trouble[TROUBLE_SIZE];
@@ -362,13 +364,15 @@ kafka_open_consumer(ConsumerUse use)
 	conf_set(conf, "enable.auto.offset.store", "false");
 	conf_set(conf, "auto.offset.reset", "error");
 	conf_set(conf, "allow.auto.create.topics", "false");
-	/* who looks up a message does not want all that follow it */
-	conf_set(conf, "queued.max.messages.kbytes", use == CONSUMER_LOOKS_UP ? "1024" : "32768");
+	conf_set(conf, "queued.max.messages.kbytes", "32768");
+	/* who looks up a message gets one batch of messages at a time, whatever its size */
+	if (use == CONSUMER_LOOKS_UP)
+		conf_set(conf, "fetch.message.max.bytes", "1");
 	/* a fetch that waits at the end of a topic delays the one after a jump */
 	conf_set(conf, "fetch.wait.max.ms", use == CONSUMER_LOOKS_UP ? "5" : "500");
 	conf_set(conf, "fetch.error.backoff.ms", "100");
-	/* librdkafka 2.2 and later, whose default is a second: when its queue was full */
-	(void) rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "10", NULL, 0);
+	/* librdkafka 2.2 and later; see wake_fetcher() for older ones */
+	(void) rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "2", NULL, 0);
 	return open_handle(RD_KAFKA_CONSUMER, conf);
 }
 
@@ -1119,12 +1123,33 @@ look_for_stall(KafkaHandle *kafka)
 	}
 }
 
+/*
+ * When its queue is full librdkafka before 2.2 does not look again for a
+ * second, unless its thread has anything else to do: a question, for example,
+ * whose answer nobody waits for.  Later versions have an option for that.
+ */
+static void
+wake_fetcher(KafkaHandle *kafka, const char *topic)
+{
+	rd_kafka_topic_partition_list_t *list;
+
+	kafka->taken_bytes = 0;
+	if (rd_kafka_version() >= 0x020200ff)
+		return;
+	list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_add(list, topic, 0)->offset = RD_KAFKA_OFFSET_END;
+	(void) rd_kafka_offsets_for_times(kafka->rk, list, 1);
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
 bool
 kafka_poll(KafkaHandle *kafka, KafkaMessage *message)
 {
 	rd_kafka_event_t *event;
 
 	give_back_taken(kafka);
+	if (kafka->taken_bytes >= WAKE_BYTES && kafka->ntopics > 0)
+		wake_fetcher(kafka, kafka->topics[0].name);
 	while ((event = rd_kafka_queue_poll(kafka->queue, 0)) != NULL)
 	{
 		const rd_kafka_message_t *m = NULL;
@@ -1160,6 +1185,7 @@ kafka_poll(KafkaHandle *kafka, KafkaMessage *message)
 				message->timestamp = rd_kafka_message_timestamp(m, &type);
 				message->body = m->payload;
 				message->body_len = m->len;
+				kafka->taken_bytes += m->len;
 				if (rd_kafka_message_headers(m, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR)
 					(void) rd_kafka_header_get_last(headers, WIRE_RECORD_HEADER,
 													&message->head, &message->head_len);

@@ -370,7 +370,7 @@ find_pipe_offset(TimeLineID timeline, XLogRecPtr lsn, uint32 *epoch)
 
 	worker_set_state(WORKER_POSITIONING, "looks for %X/%X in topic %s",
 					 LSN_FORMAT_ARGS(lsn), topics[FROM_PIPE]);
-	kafka_watermarks(consumer, topics[FROM_PIPE], &low, &high);
+	kafka_watermarks(pipe_consumer, topics[FROM_PIPE], &low, &high);
 	offset = decide_find_start(low, high, PIPE_WINDOW, read_pipe, NULL,
 							   GetSystemIdentifier(), timeline, lsn, epoch);
 	kafka_close(finder);
@@ -1545,7 +1545,7 @@ open_pipe(void)
 			staging->next_timeline = 0;
 			staging->switch_lsn = 0;
 		}
-		kafka_watermarks(consumer, topics[FROM_PIPE], &low, &high);
+		kafka_watermarks(pipe_consumer, topics[FROM_PIPE], &low, &high);
 		if (staging->epoch > 0 && low < high && !pipe_has_our_claim(low, high))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_EXCEPTION),
