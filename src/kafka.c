@@ -1020,6 +1020,40 @@ kafka_ensure_topic(KafkaHandle *kafka, const char *topic, TopicUse use)
  * ------------------------------------------------------------------------
  */
 
+/*
+ * Asks for one of a topic's ends, by RD_KAFKA_OFFSET_BEGINNING or _END.
+ * rd_kafka_query_watermark_offsets() would ask for both, but it heeds its
+ * timeout only until it has asked: when a broker falls silent then, it was seen
+ * to wait for minutes.
+ */
+static rd_kafka_resp_err_t
+ask_for_end(KafkaHandle *kafka, const char *topic, int64 which, int64 *offset, int timeout_ms)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_t *partition = rd_kafka_topic_partition_list_add(list, topic, 0);
+	rd_kafka_resp_err_t err;
+
+	partition->offset = which;
+	err = rd_kafka_offsets_for_times(kafka->rk, list, timeout_ms);
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		err = partition->err;
+	/* not answered, if it says nothing else */
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR && partition->offset < 0)
+		err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	*offset = partition->offset;
+	rd_kafka_topic_partition_list_destroy(list);
+	return err;
+}
+
+static rd_kafka_resp_err_t
+ask_for_ends(KafkaHandle *kafka, const char *topic, int64 *low, int64 *high, int timeout_ms)
+{
+	rd_kafka_resp_err_t err = ask_for_end(kafka, topic, RD_KAFKA_OFFSET_BEGINNING, low, timeout_ms);
+
+	return err != RD_KAFKA_RESP_ERR_NO_ERROR ? err :
+		ask_for_end(kafka, topic, RD_KAFKA_OFFSET_END, high, timeout_ms);
+}
+
 void
 kafka_watermarks(KafkaHandle *kafka, const char *topic, int64 *low, int64 *high)
 {
@@ -1029,7 +1063,7 @@ kafka_watermarks(KafkaHandle *kafka, const char *topic, int64 *low, int64 *high)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		err = rd_kafka_query_watermark_offsets(kafka->rk, topic, 0, low, high, CALL_TIMEOUT_MS);
+		err = ask_for_ends(kafka, topic, low, high, CALL_TIMEOUT_MS);
 		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
 			kafka->trouble[0] = '\0';
@@ -1100,12 +1134,11 @@ look_for_stall(KafkaHandle *kafka)
 	for (int i = 0; i < kafka->ntopics; i++)
 	{
 		Assigned   *topic = &kafka->topics[i];
-		int64		low,
-					high;
+		int64		high;
 
 		/* one that does not answer is away, which is told elsewhere */
-		if (rd_kafka_query_watermark_offsets(kafka->rk, topic->name, 0, &low, &high,
-											 STALL_ANSWER_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		if (ask_for_end(kafka, topic->name, RD_KAFKA_OFFSET_END, &high,
+						STALL_ANSWER_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
 			return;
 		if (high <= topic->next)
 			topic->lagging_at = -1;
@@ -1131,15 +1164,11 @@ look_for_stall(KafkaHandle *kafka)
 static void
 wake_fetcher(KafkaHandle *kafka, const char *topic)
 {
-	rd_kafka_topic_partition_list_t *list;
+	int64		ignored;
 
 	kafka->taken_bytes = 0;
-	if (rd_kafka_version() >= 0x020200ff)
-		return;
-	list = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_topic_partition_list_add(list, topic, 0)->offset = RD_KAFKA_OFFSET_END;
-	(void) rd_kafka_offsets_for_times(kafka->rk, list, 1);
-	rd_kafka_topic_partition_list_destroy(list);
+	if (rd_kafka_version() < 0x020200ff)
+		(void) ask_for_end(kafka, topic, RD_KAFKA_OFFSET_END, &ignored, 1);
 }
 
 bool

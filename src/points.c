@@ -85,7 +85,11 @@ static void
 forget_peers(void)
 {
 	for (int i = 0; i < npeers; i++)
+	{
 		peer_close(&peers[i]);
+		peer_set_error(&peers[i], NULL);
+		pfree(peers[i].conninfo);
+	}
 	npeers = 0;
 	peer_close(&dispatcher);
 	peer_set_error(&dispatcher, NULL);
@@ -628,6 +632,8 @@ note_progress(void)
 	{
 		if (!is_member(entries[i].segment))
 			continue;			/* it has left the cluster */
+		if (strcmp(entries[i].site, multisite_site_name) == 0)
+			continue;			/* from when this server followed another site */
 		heard++;
 		if (entries[i].segment == COORDINATOR_ID)
 			sites++;

@@ -60,6 +60,13 @@ let_go_of_snapshot(void)
 {
 	ListCell   *lc;
 
+	/*
+	 * What comes behind this statement in a transaction needs the lock that is
+	 * ended below: replay would go on over its snapshots.  There the wait
+	 * counts as any query, and may be cancelled for a conflict.
+	 */
+	if (IsTransactionBlock())
+		return;
 	InvalidateCatalogSnapshot();
 	if (!RecoveryInProgress() || IsolationUsesXactSnapshot() ||
 		ActivePortal == NULL || !ThereAreNoPriorRegisteredSnapshots())

@@ -32,6 +32,8 @@ $c->wait_for($standby, "SELECT ($state) = 'waiting'");
 $c->sql(-1, 'CREATE TABLE t ()');
 $c->wait_applied($c->create_point);
 pass('without it the server follows');
+# a moment later it is believed
+$c->wait_for($standby, q{SELECT failing_since IS NULL FROM multisite_status WHERE worker = 'receiver'});
 like(slurp_file($standby->logfile), qr/multisite receiver works again/, 'the end of the trouble is logged');
 
 my @complaints = slurp_file($standby->logfile) =~ /multisite receiver failed: "primary_conninfo"/g;

@@ -28,6 +28,11 @@ is($dr{-1}->safe_psql('postgres', 'SELECT multisite_create_consistency_point()')
 is($dr{-1}->safe_psql('postgres', 'SELECT segments FROM multisite_consistency_points ORDER BY id DESC LIMIT 1'), '2',
 	'of all of its segments');
 
+# the old site's pipes hold what did not survive; it begins with new ones
+my $broker = "$ENV{MULTISITE_SRC}/test/kafka/broker";
+system_or_bail($broker, 'tool', $ENV{MULTISITE_KAFKA_DIR}, 'org.apache.kafka.tools.TopicCommand',
+	'--delete', '--topic', "$c->{cluster}\\.main\\..*");
+
 # the old site follows it
 my %back;
 foreach my $id ($c->ids)
@@ -55,6 +60,10 @@ foreach my $id ($c->ids)
 is($back{-1}->safe_psql('postgres', q{SELECT multisite_create_consistency_point('at home')}), 'at home', 'and makes points');
 is($back{-1}->safe_psql('postgres', q{SELECT segments FROM multisite_consistency_points WHERE name = 'at home'}), '2',
 	'of all of its segments, too');
+
+# the same for the site that was left
+system_or_bail($broker, 'tool', $ENV{MULTISITE_KAFKA_DIR}, 'org.apache.kafka.tools.TopicCommand',
+	'--delete', '--topic', "$c->{cluster}\\.dr\\..*");
 
 # all is as it was in the beginning, with the names and topics of then
 foreach my $id ($c->ids)
