@@ -1045,15 +1045,6 @@ ask_for_end(KafkaHandle *kafka, const char *topic, int64 which, int64 *offset, i
 	return err;
 }
 
-static rd_kafka_resp_err_t
-ask_for_ends(KafkaHandle *kafka, const char *topic, int64 *low, int64 *high, int timeout_ms)
-{
-	rd_kafka_resp_err_t err = ask_for_end(kafka, topic, RD_KAFKA_OFFSET_BEGINNING, low, timeout_ms);
-
-	return err != RD_KAFKA_RESP_ERR_NO_ERROR ? err :
-		ask_for_end(kafka, topic, RD_KAFKA_OFFSET_END, high, timeout_ms);
-}
-
 void
 kafka_watermarks(KafkaHandle *kafka, const char *topic, int64 *low, int64 *high)
 {
@@ -1063,7 +1054,9 @@ kafka_watermarks(KafkaHandle *kafka, const char *topic, int64 *low, int64 *high)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		err = ask_for_ends(kafka, topic, low, high, CALL_TIMEOUT_MS);
+		err = ask_for_end(kafka, topic, RD_KAFKA_OFFSET_BEGINNING, low, CALL_TIMEOUT_MS);
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			err = ask_for_end(kafka, topic, RD_KAFKA_OFFSET_END, high, CALL_TIMEOUT_MS);
 		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
 			kafka->trouble[0] = '\0';
@@ -1162,13 +1155,13 @@ look_for_stall(KafkaHandle *kafka)
  * whose answer nobody waits for.  Later versions have an option for that.
  */
 static void
-wake_fetcher(KafkaHandle *kafka, const char *topic)
+wake_fetcher(KafkaHandle *kafka)
 {
 	int64		ignored;
 
 	kafka->taken_bytes = 0;
 	if (rd_kafka_version() < 0x020200ff)
-		(void) ask_for_end(kafka, topic, RD_KAFKA_OFFSET_END, &ignored, 1);
+		(void) ask_for_end(kafka, kafka->topics[0].name, RD_KAFKA_OFFSET_END, &ignored, 1);
 }
 
 bool
@@ -1178,7 +1171,7 @@ kafka_poll(KafkaHandle *kafka, KafkaMessage *message)
 
 	give_back_taken(kafka);
 	if (kafka->taken_bytes >= WAKE_BYTES && kafka->ntopics > 0)
-		wake_fetcher(kafka, kafka->topics[0].name);
+		wake_fetcher(kafka);
 	while ((event = rd_kafka_queue_poll(kafka->queue, 0)) != NULL)
 	{
 		const rd_kafka_message_t *m = NULL;

@@ -12,9 +12,9 @@
  * In each round of its loop it takes all the messages there are, makes them
  * durable, and only then acts on them and reports them; WAL that no known
  * point waits for is gathered for a moment before that, since each sync costs
- * the disk a journal entry or two.  Everything that it
- * must remember is in the state file; a message that is read twice is
- * recognized by its LSN, its point's id or its decision's number.
+ * the disk a journal entry or two.  Everything that it must remember is in the
+ * state file; a message that is read twice is recognized by its LSN, its
+ * point's id or its decision's number.
  *
  * It works by shared memory, files and Kafka alone, so that it runs on a
  * standby without hot_standby, too.
@@ -747,14 +747,21 @@ follow_points_and_decisions(void)
 	kafka_assign(consumer, 2, names, offsets);
 }
 
-/* Shows the error at hand, and leaves the pipe alone. */
+/* For a PG_CATCH behind which the attempt goes on. */
 static void
-stop_pipe(MemoryContext context)
+show_error(MemoryContext context)
 {
 	ErrorData  *edata = worker_take_error(context);
 
 	worker_report_error(edata);
 	FreeErrorData(edata);
+}
+
+/* Shows the error at hand, and leaves the pipe alone. */
+static void
+stop_pipe(MemoryContext context)
+{
+	show_error(context);
 	kafka_close(finder);
 	finder = NULL;
 	pipe_stopped_at = GetCurrentTimestamp();
@@ -864,7 +871,6 @@ take_messages(void)
 {
 	WorkerSlot *slot = worker_slot();
 	KafkaMessage message;
-	WireHeader	header;
 	int			n = 0;
 
 	kafka_serve(consumer);
@@ -878,6 +884,7 @@ take_messages(void)
 	for (; n < TURN_MESSAGES && staging_unsynced() < SYNC_BYTES &&
 		 kafka_poll(pipe_consumer, &message); n++)
 	{
+		WireHeader	header;
 		WireError	error = message_decode(&message, &header);
 
 		CHECK_FOR_INTERRUPTS();
@@ -1454,10 +1461,7 @@ try_release(void)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *edata = worker_take_error(context);
-
-		worker_report_error(edata);
-		FreeErrorData(edata);
+		show_error(context);
 	}
 	PG_END_TRY();
 }
@@ -1609,10 +1613,7 @@ static bool
 may_gather(long *left)
 {
 	if (staging_unsynced() == 0)
-	{
-		gathers_since = 0;
 		return false;
-	}
 	if (gathers_since == 0)
 		gathers_since = GetCurrentTimestamp();
 	*left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),

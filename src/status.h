@@ -16,7 +16,8 @@ extern long interval_milliseconds(const Interval *interval);
 /*
  * On a standby, the snapshot of a statement that waits for replay would hold
  * that replay up, or be cancelled by it.  Lets go of it if nothing can be read
- * by it any more: when the statement reads no table.
+ * by it any more: when the statement reads no table, and is a transaction of
+ * its own.
  */
 extern void let_go_of_snapshot(void);
 

@@ -13,6 +13,13 @@ use Multisite;
 
 my $c = Multisite->new('fail_back', segments => 1, conf => 'autovacuum = off');
 
+sub delete_topics
+{
+	my ($site) = @_;
+	system_or_bail("$ENV{MULTISITE_SRC}/test/kafka/broker", 'tool', $ENV{MULTISITE_KAFKA_DIR},
+		'org.apache.kafka.tools.TopicCommand', '--delete', '--topic', "$c->{cluster}\\.$site\\..*");
+}
+
 $c->start_source;
 $c->sql($_, 'CREATE TABLE t (a text)') foreach $c->ids;
 $c->start_remote;
@@ -29,9 +36,7 @@ is($dr{-1}->safe_psql('postgres', 'SELECT segments FROM multisite_consistency_po
 	'of all of its segments');
 
 # the old site's pipes hold what did not survive; it begins with new ones
-my $broker = "$ENV{MULTISITE_SRC}/test/kafka/broker";
-system_or_bail($broker, 'tool', $ENV{MULTISITE_KAFKA_DIR}, 'org.apache.kafka.tools.TopicCommand',
-	'--delete', '--topic', "$c->{cluster}\\.main\\..*");
+delete_topics('main');
 
 # the old site follows it
 my %back;
@@ -62,8 +67,7 @@ is($back{-1}->safe_psql('postgres', q{SELECT segments FROM multisite_consistency
 	'of all of its segments, too');
 
 # the same for the site that was left
-system_or_bail($broker, 'tool', $ENV{MULTISITE_KAFKA_DIR}, 'org.apache.kafka.tools.TopicCommand',
-	'--delete', '--topic', "$c->{cluster}\\.dr\\..*");
+delete_topics('dr');
 
 # all is as it was in the beginning, with the names and topics of then
 foreach my $id ($c->ids)
