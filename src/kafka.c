@@ -1222,6 +1222,12 @@ kafka_poll(KafkaHandle *kafka, KafkaMessage *message)
 	return false;
 }
 
+int64
+kafka_next_offset(const KafkaHandle *kafka, int topic)
+{
+	return kafka->topics[topic].next;
+}
+
 void
 kafka_read_at(KafkaHandle *kafka, const char *topic, int64 offset, KafkaMessage *message)
 {

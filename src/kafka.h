@@ -120,6 +120,9 @@ extern void kafka_assign(KafkaHandle *kafka, int ntopics, const char *const *top
 /* Next message, if there is one.  Never waits. */
 extern bool kafka_poll(KafkaHandle *kafka, KafkaMessage *message);
 
+/* The offset behind the last message taken from a topic, as kafka_assign() numbers them. */
+extern int64 kafka_next_offset(const KafkaHandle *kafka, int topic);
+
 /*
  * Waits for the message at the given offset, which must exist; the second one
  * for the message right behind the one that was read last.

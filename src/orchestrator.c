@@ -70,6 +70,8 @@ static bool overtaken;			/* somebody else has written to it */
 static SegmentKnown *known;		/* in ascending order of segment */
 static int	nknown;
 
+static int64 ends[NUM_TOPICS];	/* of the topics, when this attempt began */
+
 /* ------------------------------------------------------------------------
  * Decisions
  * ------------------------------------------------------------------------
@@ -99,7 +101,7 @@ read_last_decision(void)
 	while (pg_atomic_read_u64(&multisite_shared->release_base) == 0)
 	{
 		worker_set_state(WORKER_STARTING, "waits for this server's receiver to begin");
-		worker_wait(0, NULL, TOPIC_CHECK_MS);
+		worker_wait(0, NULL, IDLE_WAIT_MS); /* it sets our latch */
 	}
 	if (low == high)
 		return;
@@ -696,8 +698,7 @@ open_topics(void)
 {
 	const char *names[NUM_TOPICS];
 	int64		offsets[NUM_TOPICS];
-	int64		low,
-				high;
+	int64		low;
 	char	   *status_topic = topic_status(multisite_source_site, multisite_site_name);
 
 	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
@@ -712,20 +713,65 @@ open_topics(void)
 		worker_set_state(WORKER_CONNECTING, "waits for topic %s, which the source coordinator creates", points_topic);
 		worker_wait(0, NULL, TOPIC_CHECK_MS);
 	}
+	/* before anything is read: an answer waits behind a fetch that waits for messages */
+	kafka_watermarks(consumer, points_topic, &low, &ends[FROM_POINTS]);
+	kafka_watermarks(consumer, status_topic, &offsets[FROM_STATUS], &ends[FROM_STATUS]);
 	read_last_decision();
+	ends[FROM_RELEASE] = last_offset + 1;
 
 	names[FROM_POINTS] = points_topic;
-	kafka_watermarks(consumer, points_topic, &low, &high);
 	offsets[FROM_POINTS] = Max(low, decision.released_point ?
-							   (int64) decision.points_offset : high - HISTORY_SIZE);
+							   (int64) decision.points_offset : ends[FROM_POINTS] - HISTORY_SIZE);
 	/* Kafka has lost some; those that we know are taken once, by their ids */
-	if (offsets[FROM_POINTS] > high)
+	if (offsets[FROM_POINTS] > ends[FROM_POINTS])
 		offsets[FROM_POINTS] = low;
 	names[FROM_STATUS] = status_topic;
-	kafka_watermarks(consumer, status_topic, &offsets[FROM_STATUS], &high);
 	names[FROM_RELEASE] = release_topic;
 	offsets[FROM_RELEASE] = last_offset + 1;
 	kafka_assign(consumer, NUM_TOPICS, names, offsets);
+}
+
+/* Nothing is decided, and no request refused, before all there is was read. */
+static bool
+all_read(void)
+{
+	for (int i = 0; i < NUM_TOPICS; i++)
+	{
+		if (kafka_next_offset(consumer, i) < ends[i])
+			return false;
+	}
+	return true;
+}
+
+/* Carries out what is asked for, and releases what can be. */
+static void
+serve(void)
+{
+	const KnownPoint *point;
+
+	worker_serve_request(serve_request);
+	if (unsure)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("Kafka did not acknowledge a decision in time"),
+				 errdetail("It may have it all the same. The newest decision is read again.")));
+	note_progress();
+	if (decision.promote_point != 0)
+		drive_promotion();
+	else
+	{
+		point = newest_releasable();
+		if (point != NULL && !decision.paused && held_by() == NULL)
+			release_point(point);
+		if (held_by())
+			worker_set_state(WORKER_PAUSED, "%s", held_by());
+		else if (decision.paused)
+			worker_set_state(WORKER_PAUSED, "releases nothing until multisite_resume()");
+		else if (kafka_trouble(consumer))
+			worker_set_state(WORKER_CONNECTING, "Kafka cannot be reached: %s", kafka_trouble(consumer));
+		else
+			worker_set_state(WORKER_WAITING, "%s", multisite_shared->release_reason);
+	}
 }
 
 static AttemptEnd
@@ -758,33 +804,15 @@ orchestrator_attempt(void)
 	for (;;)
 	{
 		pgsocket	sockets[2] = {kafka_socket(consumer), kafka_socket(producer)};
-		const KnownPoint *point;
 
 		take_messages();
 		kafka_serve(producer);
-		worker_serve_request(serve_request);
-		if (unsure)
-			ereport(ERROR,
-					(errcode(ERRCODE_CONNECTION_FAILURE),
-					 errmsg("Kafka did not acknowledge a decision in time"),
-					 errdetail("It may have it all the same. The newest decision is read again.")));
-		note_progress();
-		if (decision.promote_point != 0)
-			drive_promotion();
+		if (all_read())
+			serve();
+		else if (kafka_trouble(consumer))
+			worker_set_state(WORKER_CONNECTING, "Kafka cannot be reached: %s", kafka_trouble(consumer));
 		else
-		{
-			point = newest_releasable();
-			if (point != NULL && !decision.paused && held_by() == NULL)
-				release_point(point);
-			if (held_by())
-				worker_set_state(WORKER_PAUSED, "%s", held_by());
-			else if (decision.paused)
-				worker_set_state(WORKER_PAUSED, "releases nothing until multisite_resume()");
-			else if (kafka_trouble(consumer))
-				worker_set_state(WORKER_CONNECTING, "Kafka cannot be reached: %s", kafka_trouble(consumer));
-			else
-				worker_set_state(WORKER_WAITING, "%s", multisite_shared->release_reason);
-		}
+			worker_set_state(WORKER_CONNECTING, "reads which points there are, and what each segment has of them");
 		if (!kafka_trouble(consumer))
 			worker_is_well();
 		if (!RecoveryInProgress())

@@ -354,10 +354,7 @@ publisher_take_over(void)
 				(errcode_for_file_access(),
 				 errmsg("could not create file \"%s\": %m", TAKE_OVER_FILE)));
 	CloseTransientFile(fd);
-	LWLockAcquire(multisite_shared->lock, LW_SHARED);
-	if (multisite_shared->workers[WORKER_PUBLISHER].latch)
-		SetLatch(multisite_shared->workers[WORKER_PUBLISHER].latch);
-	LWLockRelease(multisite_shared->lock);
+	worker_wake(WORKER_PUBLISHER);
 }
 
 /* ------------------------------------------------------------------------

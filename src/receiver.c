@@ -1641,6 +1641,7 @@ follow(void)
 	begin_check();
 	pg_atomic_write_u64(&multisite_shared->released_lsn, staging->released_lsn);
 	pg_atomic_write_u64(&multisite_shared->release_base, staging->release_base + 1);
+	worker_wake(WORKER_ORCHESTRATOR);
 	applied_point = 0;
 	began = GetCurrentTimestamp();
 

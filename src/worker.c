@@ -254,6 +254,15 @@ worker_take_error(MemoryContext context)
 }
 
 void
+worker_wake(WorkerKind kind)
+{
+	LWLockAcquire(multisite_shared->lock, LW_SHARED);
+	if (multisite_shared->workers[kind].latch)
+		SetLatch(multisite_shared->workers[kind].latch);
+	LWLockRelease(multisite_shared->lock);
+}
+
+void
 worker_serve_request(void (*serve) (const Request *request, char *result))
 {
 	WorkerKind	kind = my_routine->kind;

@@ -68,6 +68,9 @@ extern bool worker_reloaded(void);
  */
 extern void worker_connect(const char *database);
 
+/* From any process: ends the wait of this server's worker of that kind. */
+extern void worker_wake(WorkerKind kind);
+
 /*
  * Carries out the session's request, if there is one.  serve() fills in the
  * result; an ERROR that it raises is the session's, not the worker's.
