@@ -29,6 +29,7 @@ OBJS = \
 	src/shared_state.o \
 	src/staging.o \
 	src/statefile.o \
+	src/snapshot.o \
 	src/status.o \
 	src/twophase.o \
 	src/twophase_log.o \

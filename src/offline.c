@@ -35,6 +35,7 @@
 #include "segments.h"
 #include "settings.h"
 #include "shared_state.h"
+#include "snapshot.h"
 #include "status.h"
 
 PG_FUNCTION_INFO_V1(multisite_staged_points);
@@ -181,6 +182,7 @@ offline_promote(const char *name, TimestampTz until)
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(orchestrator_let_go, (Datum) 0);
 	orchestrator_let_go(0, (Datum) 0);
+	hold_snapshots_again();
 	return pstrdup(point.name);
 }
 
@@ -249,6 +251,7 @@ multisite_staged_points(PG_FUNCTION_ARGS)
 		require_remote_segment();
 		let_go_of_snapshot();
 		request_call(WORKER_RECEIVER, ACTION_SHOW_STAGED, NULL, REQUEST_TIMEOUT_MS, NULL, NULL, ignored);
+		hold_snapshots_again();
 		LWLockAcquire(multisite_shared->lock, LW_SHARED);
 		from = multisite_shared->staged_points.from;
 		to = multisite_shared->staged_points.to;
@@ -286,6 +289,7 @@ multisite_promote_segment(PG_FUNCTION_ARGS)
 	request_call(WORKER_RECEIVER,
 				 PG_GETARG_BOOL(1) ? ACTION_PROMOTE_OFFLINE_LAST : ACTION_PROMOTE_OFFLINE,
 				 name, REQUEST_TIMEOUT_MS, NULL, NULL, ignored);
+	hold_snapshots_again();
 	PG_RETURN_VOID();
 }
 
@@ -316,5 +320,6 @@ multisite_wait_promoted(PG_FUNCTION_ARGS)
 										   wait_event_compat(WAIT_FOR_PROMOTION));
 	}
 	ConditionVariableCancelSleep();
+	hold_snapshots_again();
 	PG_RETURN_VOID();
 }

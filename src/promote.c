@@ -20,6 +20,7 @@
 #include "offline.h"
 #include "settings.h"
 #include "shared_state.h"
+#include "snapshot.h"
 #include "status.h"
 
 PG_FUNCTION_INFO_V1(multisite_promote);
@@ -117,7 +118,6 @@ multisite_promote(PG_FUNCTION_ARGS)
 		PG_RETURN_TEXT_P(cstring_to_text(multisite_shared->promoted_at));
 	}
 	require_remote_coordinator();
-	let_go_of_snapshot();
 	if (point && strlen(point) >= WIRE_NAME_SIZE)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -126,6 +126,7 @@ multisite_promote(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(2) && PG_GETARG_BOOL(2))
 		PG_RETURN_TEXT_P(cstring_to_text(offline_promote(point, until)));
 
+	let_go_of_snapshot();
 	request_call(WORKER_ORCHESTRATOR, ACTION_PROMOTE, point, Min(timeout, REQUEST_TIMEOUT_MS),
 				 NULL, NULL, name);
 	ereport(NOTICE, (errmsg("promotion at consistency point \"%s\" is decided", name)));
@@ -151,6 +152,7 @@ multisite_promote(PG_FUNCTION_ARGS)
 										   wait_event_compat(WAIT_FOR_PROMOTION));
 	}
 	ConditionVariableCancelSleep();
+	hold_snapshots_again();
 	PG_RETURN_TEXT_P(cstring_to_text(name));
 }
 

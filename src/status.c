@@ -12,13 +12,8 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "nodes/plannodes.h"
-#include "storage/proc.h"
-#include "tcop/pquery.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
-#include "utils/portal.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "barrier.h"
@@ -28,6 +23,7 @@
 #include "publisher.h"
 #include "settings.h"
 #include "shared_state.h"
+#include "snapshot.h"
 #include "status.h"
 
 PG_FUNCTION_INFO_V1(multisite_workers);
@@ -53,43 +49,6 @@ interval_milliseconds(const Interval *interval)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a timeout must not be negative")));
 	return Min(us / 1000, INT_MAX);
-}
-
-void
-let_go_of_snapshot(void)
-{
-	ListCell   *lc;
-
-	/*
-	 * What comes behind this statement in a transaction needs the lock that is
-	 * ended below: replay would go on over its snapshots.  There the wait
-	 * counts as any query, and may be cancelled for a conflict.
-	 */
-	if (IsTransactionBlock())
-		return;
-	InvalidateCatalogSnapshot();
-	if (!RecoveryInProgress() || IsolationUsesXactSnapshot() ||
-		ActivePortal == NULL || !ThereAreNoPriorRegisteredSnapshots())
-		return;
-	foreach(lc, ActivePortal->stmts)
-	{
-		PlannedStmt *stmt = lfirst_node(PlannedStmt, lc);
-		ListCell   *rc;
-
-		foreach(rc, stmt->rtable)
-		{
-			if (lfirst_node(RangeTblEntry, rc)->rtekind == RTE_RELATION)
-				return;
-		}
-	}
-	MY_XMIN_COMPAT = InvalidTransactionId;
-
-	/*
-	 * Replay may have met the snapshot already.  Then it waits for the end of
-	 * this virtual transaction, whatever becomes of xmin.  To end its lock
-	 * early is to say that its snapshot is gone, and its end may do it again.
-	 */
-	VirtualXactLockTableCleanup();
 }
 
 /* A row that is being filled; values that are 0 by nature are NULL. */
@@ -401,6 +360,7 @@ multisite_wait_for_consistency_point(PG_FUNCTION_ARGS)
 										   wait_event_compat(WAIT_FOR_POINT));
 	}
 	ConditionVariableCancelSleep();
+	hold_snapshots_again();
 	PG_RETURN_BOOL(reached);
 }
 

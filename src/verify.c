@@ -50,6 +50,7 @@
 #include "segments.h"
 #include "settings.h"
 #include "shared_state.h"
+#include "snapshot.h"
 #include "status.h"
 
 PG_FUNCTION_INFO_V1(multisite_create_verified_point);
@@ -426,6 +427,7 @@ wait_for_state(const char *name, PointState state, TimestampTz until, PointRecor
 					 errdetail("It is not known here.")));
 	}
 	ConditionVariableCancelSleep();
+	hold_snapshots_again();
 }
 
 /* Has this site moved on, by a promotion for instance, while it was read? */
@@ -488,6 +490,7 @@ read_source_digests(const char *name, const char *tables, TimestampTz until)
 					 errmsg("the source's digests of consistency point \"%s\" have not arrived", name),
 					 errdetail("They come with the first consistency point after multisite_create_verified_point() has ended there; multisite_create_consistency_point() makes none."),
 					 errhint("If the site is paused, call multisite_resume().")));
+		hold_snapshots_again();
 	}
 	ConditionVariableCancelSleep();
 	if (SPI_execute_with_args("SELECT segment_id, database, table_name, row_count, digest FROM multisite.digest "
