@@ -24,12 +24,13 @@ OBJS = \
 	src/prune.o \
 	src/publisher.o \
 	src/receiver.o \
+	src/remote_sites.o \
 	src/segments.o \
 	src/settings.o \
 	src/shared_state.o \
+	src/snapshot.o \
 	src/staging.o \
 	src/statefile.o \
-	src/snapshot.o \
 	src/status.o \
 	src/twophase.o \
 	src/twophase_log.o \

@@ -428,8 +428,10 @@ decide_point(const PointNeeds *point, const SegmentKnown *known, int nknown,
 			}
 			continue;
 		}
-		if (known[k].status.released_point == point->id)
-			continue;			/* it stands there, whatever has become of later ones */
+		/* it stands there, or can go there, whatever has become of later ones */
+		if (known[k].status.released_point == point->id ||
+			known[k].status.staged_point == point->id)
+			continue;
 		if (known[k].status.passed_point >= point->id)
 		{
 			*blocker = segment;

@@ -112,10 +112,12 @@ static bool
 set_options(rd_kafka_conf_t *conf, const char *options, char *problem, size_t size)
 {
 	const char *p = options;
+	char		last[128] = "";
 
 	while (*p)
 	{
 		char		name[128];
+		char		entry[160];
 		char		value[1024];
 		size_t		n = 0;
 		size_t		name_len;
@@ -132,11 +134,16 @@ set_options(rd_kafka_conf_t *conf, const char *options, char *problem, size_t si
 		}
 		memcpy(name, p, name_len);
 		name[name_len] = '\0';
+		/* behind a password with a ';' that is not escaped, it may be the rest of that */
+		if (last[0])
+			snprintf(entry, sizeof(entry), "behind \"%s\"", last);
+		else
+			snprintf(entry, sizeof(entry), "\"%s\"", name);
 		p += name_len;
 		p += strspn(p, " \t");
 		if (*p != '=')
 		{
-			snprintf(problem, size, "The entry \"%s\" has no value.", name);
+			snprintf(problem, size, "The entry %s has no value.", entry);
 			return false;
 		}
 		p++;
@@ -147,7 +154,7 @@ set_options(rd_kafka_conf_t *conf, const char *options, char *problem, size_t si
 				p++;
 			if (n >= sizeof(value) - 1)
 			{
-				snprintf(problem, size, "The value of \"%s\" is too long.", name);
+				snprintf(problem, size, "The value of the entry %s is too long.", entry);
 				return false;
 			}
 			value[n++] = *p++;
@@ -171,13 +178,14 @@ set_options(rd_kafka_conf_t *conf, const char *options, char *problem, size_t si
 			case RD_KAFKA_CONF_OK:
 				break;
 			case RD_KAFKA_CONF_UNKNOWN:
-				snprintf(problem, size, "librdkafka does not know \"%s\".", name);
+				snprintf(problem, size, "librdkafka does not know the entry %s.", entry);
 				return false;
 			default:
 				snprintf(problem, size, "librdkafka does not accept the value of \"%s\".", name);
 				return false;
 		}
 		explicit_bzero(value, sizeof(value));
+		strlcpy(last, name, sizeof(last));
 	}
 	return true;
 }
@@ -1133,7 +1141,7 @@ look_for_stall(KafkaHandle *kafka)
 		if (ask_for_end(kafka, topic->name, RD_KAFKA_OFFSET_END, &high,
 						STALL_ANSWER_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
 			return;
-		if (high <= topic->next)
+		if (high <= Max(topic->next, 0))
 			topic->lagging_at = -1;
 		else if (topic->next != topic->lagging_at)
 		{

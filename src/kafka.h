@@ -114,6 +114,7 @@ extern void kafka_watermarks(KafkaHandle *kafka, const char *topic, int64 *low, 
  * Reads from these topics, from these offsets on, instead of what was read
  * before.  An offset that no longer exists makes kafka_poll() raise an ERROR.
  */
+#define KAFKA_BEGINNING		(-2)	/* RD_KAFKA_OFFSET_BEGINNING */
 extern void kafka_assign(KafkaHandle *kafka, int ntopics, const char *const *topics,
 						 const int64 *offsets);
 

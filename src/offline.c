@@ -115,7 +115,10 @@ choose(const char *name, Peer *peers, int npeers, PointRecord *point)
 				 errdetail("A segment may have been built anew after the last point."),
 				 errhint("Compare multisite_consistency_points on each segment.")));
 	if (!history_by_id(id, point))
-		snprintf(point->name, WIRE_NAME_SIZE, "point %llu", (unsigned long long) id);
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("consistency point %llu is not known on this server", (unsigned long long) id),
+				 errhint("Promote each segment by pg_ctl promote: it ends at the newest released point.")));
 	if (verdict == OFFLINE_UNDER_WAY)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

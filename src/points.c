@@ -45,14 +45,14 @@
 #include "kafka.h"
 #include "messages.h"
 #include "points.h"
+#include "remote_sites.h"
 #include "segments.h"
 #include "settings.h"
 #include "worker.h"
 
 #define RESERVED_PREFIX		"multisite_"
 #define PUBLISH_TIMEOUT_MS	30000
-#define REMOTE_LIST_MS		5000
-#define MAX_REMOTES			16
+#define IDLE_WAIT_MS		5000
 #define LATE_WINDOW			64
 
 static KafkaHandle *producer;
@@ -72,9 +72,7 @@ static int64 last_offset;		/* of the points topic, as far as we know it */
 static uint64 overtaken_id;		/* a point whose number somebody else used; or 0 */
 static uint64 last_commits;		/* of all segments, at the last point */
 
-static char *remote_sites[MAX_REMOTES];
-static int	nremotes;
-static TimestampTz remotes_listed_at;
+static RemoteSites sites;
 
 /* ------------------------------------------------------------------------
  * Segments
@@ -566,44 +564,6 @@ make_point(const char *name, uint64 commits, bool verified)
  * ------------------------------------------------------------------------
  */
 
-static void
-list_remotes(void)
-{
-	char	  **names;
-	char		prefix[2 * NAMEDATALEN + 2];
-	const char *assigned[MAX_REMOTES];
-	int64		offsets[MAX_REMOTES];
-	int64		high;
-	int			n;
-	bool		same;
-
-	snprintf(prefix, sizeof(prefix), "%s.%s.", multisite_cluster_name, multisite_site_name);
-	remotes_listed_at = GetCurrentTimestamp();
-	/* Min() would list them twice */
-	n = kafka_list_topics(consumer, prefix, ".status", &names);
-	n = Min(n, MAX_REMOTES);
-	if (n < 0)
-		return;
-	same = n == nremotes;
-	for (int i = 0; i < n && same; i++)
-		same = strncmp(names[i] + strlen(prefix), remote_sites[i], strlen(remote_sites[i])) == 0;
-	if (same)
-	{
-		for (int i = 0; i < n; i++)
-			pfree(names[i]);
-		pfree(names);
-		return;
-	}
-	for (nremotes = 0; nremotes < n; nremotes++)
-	{
-		assigned[nremotes] = names[nremotes];
-		remote_sites[nremotes] = pnstrdup(names[nremotes] + strlen(prefix),
-										  strlen(names[nremotes]) - strlen(prefix) - strlen(".status"));
-		kafka_watermarks(consumer, names[nremotes], &offsets[nremotes], &high);
-	}
-	kafka_assign(consumer, nremotes, assigned, offsets);
-}
-
 static bool
 is_member(int32 segment)
 {
@@ -660,10 +620,13 @@ take_remote_status(void)
 	{
 		WireHeader	header;
 		WireStatus	status;
+		char	   *site;
 
 		if (!message_status(&message, &header, &status))
 			continue;
-		segment_heard(remote_sites[message.topic], header.segment, &status);
+		site = remote_sites_name(&sites, message.topic);
+		segment_heard(site, header.segment, &status);
+		pfree(site);
 		any = true;
 	}
 	if (any)
@@ -769,8 +732,7 @@ points_attempt(void)
 	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_OVERRIDE);
 
 	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
-	nremotes = 0;
-	remotes_listed_at = 0;
+	memset(&sites, 0, sizeof(sites));
 	history_load();
 	points_topic = topic_points(multisite_site_name);
 	producer = kafka_open_producer(8 * 1024 * 1024, manifest_delivered, NULL);
@@ -786,13 +748,12 @@ points_attempt(void)
 	for (;;)
 	{
 		pgsocket	sockets[2] = {kafka_socket(producer), kafka_socket(consumer)};
-		long		wait = REMOTE_LIST_MS;
+		long		wait = IDLE_WAIT_MS;
 		TimestampTz now;
 
 		kafka_serve(producer);
 		check_overtaken();
-		if (TimestampDifferenceExceeds(remotes_listed_at, GetCurrentTimestamp(), REMOTE_LIST_MS))
-			list_remotes();
+		(void) remote_sites_follow(&sites, consumer);
 		take_remote_status();
 
 		MemoryContextSwitchTo(step);

@@ -50,19 +50,18 @@
 #include "messages.h"
 #include "prune.h"
 #include "publisher.h"
+#include "remote_sites.h"
 #include "settings.h"
 #include "worker.h"
 
 #define CONNECT_TIMEOUT_MS	10000
 #define STATUS_INTERVAL_MS	10000
-#define REMOTE_LIST_MS		5000
 #define PRUNE_MS			10000
 #define PRUNE_STEP			(16 * 1024 * 1024)	/* WAL between two places to cut */
 #define GATHER_MS			10		/* see gather_time() */
 #define GATHER_LONGEST_MS	50
 #define MESSAGE_BYTES		(896 * 1024)	/* WAL in a message, at most */
 #define MAX_UNDER_WAY		5	/* messages, see publish_batch() */
-#define MAX_REMOTES			16
 
 /* Header of a walsender's 'w' message: type, start, end, time. */
 #define WAL_MESSAGE_HEADER	(1 + 8 + 8 + 8)
@@ -70,7 +69,6 @@
 /* What a remote site has of this segment. */
 typedef struct RemoteSite
 {
-	char	   *topic;
 	TimeLineID	timeline;
 	XLogRecPtr	staged_lsn;
 	XLogRecPtr	applied_lsn;
@@ -105,9 +103,8 @@ static XLogRecPtr reported_flush;
 static XLogRecPtr reported_replay;
 static TimestampTz reported_at;
 
-static RemoteSite remotes[MAX_REMOTES];
-static int	nremotes;
-static TimestampTz remotes_listed_at;
+static RemoteSites sites;
+static RemoteSite *remotes;		/* as sites numbers them */
 
 /* set by multisite_take_over_pipe(), for the next claim */
 #define TAKE_OVER_FILE	MULTISITE_DIR "/take_over"
@@ -646,40 +643,14 @@ give_buffer_back(void *buffer)
 }
 
 static void
-list_remotes(void)
+follow_remotes(void)
 {
-	char	  **names;
-	int			n;
-	char		prefix[2 * NAMEDATALEN + 2];
-	const char *assigned[MAX_REMOTES];
-	int64		offsets[MAX_REMOTES];
-	int64		high;
-	bool		same;
-
-	snprintf(prefix, sizeof(prefix), "%s.%s.", multisite_cluster_name, multisite_site_name);
-	remotes_listed_at = GetCurrentTimestamp();
-	n = kafka_list_topics(status_consumer, prefix, ".status", &names);
-	n = Min(n, MAX_REMOTES);
-	if (n < 0)
+	if (!remote_sites_follow(&sites, status_consumer))
 		return;
-	same = n == nremotes;
-	for (int i = 0; i < n && same; i++)
-		same = strcmp(names[i], remotes[i].topic) == 0;
-	if (same)
-	{
-		for (int i = 0; i < n; i++)
-			pfree(names[i]);
-		pfree(names);
-		return;
-	}
-	memset(remotes, 0, sizeof(remotes));
-	for (nremotes = 0; nremotes < n; nremotes++)
-	{
-		remotes[nremotes].topic = names[nremotes];
-		assigned[nremotes] = names[nremotes];
-		kafka_watermarks(status_consumer, names[nremotes], &offsets[nremotes], &high);
-	}
-	kafka_assign(status_consumer, nremotes, assigned, offsets);
+	/* what each has comes with the first message of it */
+	remotes = remotes ? repalloc(remotes, sizeof(RemoteSite) * Max(sites.n, 1)) :
+		palloc(sizeof(RemoteSite) * Max(sites.n, 1));
+	memset(remotes, 0, sizeof(RemoteSite) * sites.n);
 }
 
 static void
@@ -711,7 +682,7 @@ least_remote(bool applied)
 {
 	XLogRecPtr	least = InvalidXLogRecPtr;
 
-	for (int i = 0; i < nremotes; i++)
+	for (int i = 0; i < sites.n; i++)
 	{
 		XLogRecPtr	lsn = applied ? remotes[i].applied_lsn : remotes[i].staged_lsn;
 
@@ -1086,8 +1057,7 @@ stream(void)
 		/* what the server is ahead of us comes at once, and fills the message */
 		if (sent_lsn + batch_len >= worker_slot()->target_lsn)
 			(void) publish_batch();
-		if (TimestampDifferenceExceeds(remotes_listed_at, GetCurrentTimestamp(), REMOTE_LIST_MS))
-			list_remotes();
+		follow_remotes();
 		take_remote_status();
 		prune();
 		advance_slot(acked_lsn);
@@ -1127,8 +1097,8 @@ publisher_attempt(void)
 
 	multisite_dir_create();
 	foreign_to = 0;
-	nremotes = 0;
-	remotes_listed_at = 0;
+	memset(&sites, 0, sizeof(sites));
+	remotes = NULL;
 	pipe_topic = topic_wal(multisite_site_name, multisite_segment_id);
 
 	worker_set_state(WORKER_CONNECTING, "connects to Kafka");

@@ -88,6 +88,7 @@ static char *status_topic;
 static char *fingerprint;
 
 static WalCheck *check;
+static TimeLineID checked_timeline;	/* as of which it began */
 static XLogRecPtr valid_end;	/* staged, durable and valid up to here */
 static SeenPoint *seen;
 static int	nseen;
@@ -644,8 +645,6 @@ take_history(const WireHeader *header, const char *body, size_t len)
 	staging->switch_lsn = fork;
 }
 
-static void begin_check(void);
-
 /* Reads the pipe from where we are in it. */
 static void
 follow_pipe(void)
@@ -697,7 +696,6 @@ take_wal(const WireHeader *header, const char *body, int64 offset)
 			ereport(LOG,
 					(errmsg("multisite receiver follows the source to timeline %u at %X/%X",
 							staging->timeline, LSN_FORMAT_ARGS(staging->staged_lsn))));
-			begin_check();		/* what was read past the fork does not count */
 			/* FALLTHROUGH */
 		case PIPE_TAKE:
 			if (skip > 0)
@@ -923,6 +921,7 @@ begin_check(void)
 	if (check)
 		walcheck_end(check);
 	nseen = 0;
+	checked_timeline = staging->timeline;
 	valid_end = staging->released_lsn;
 	staged_point = staging->released_point;
 	twophase_begin(valid_end);
@@ -967,8 +966,12 @@ check_points(void)
 	PointRecord *points;
 	int			npoints;
 	char	   *problem;
-	uint64		before = staged_point;
+	uint64		before;
 
+	/* what was read past a fork does not count */
+	if (checked_timeline != staging->timeline)
+		begin_check();
+	before = staged_point;
 	valid_end = walcheck_advance(check, staging->staged_lsn, &problem);
 	if (problem)
 		ereport(ERROR,

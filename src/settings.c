@@ -14,6 +14,7 @@
 
 #include <limits.h>
 
+#include "libpq-fe.h"
 #include "utils/guc.h"
 
 #include "compat.h"
@@ -128,8 +129,23 @@ check_kafka_options(char **newval, void **extra, GucSource source)
 	if (kafka_check_options(*newval, problem, sizeof(problem)))
 		return true;
 	GUC_check_errdetail("%s", problem);
-	GUC_check_errhint("The form is name=value;name=value with names from librdkafka's CONFIGURATION.md.");
+	GUC_check_errhint("The form is name=value;name=value with names from librdkafka's CONFIGURATION.md; a semicolon within a value is written \\;.");
 	return false;
+}
+
+/* libpq's own text, here or when it connects, would repeat parts of a password. */
+static bool
+check_local_conninfo(char **newval, void **extra, GucSource source)
+{
+	PQconninfoOption *options = PQconninfoParse(*newval, NULL);
+
+	if (options == NULL)
+	{
+		GUC_check_errdetail("It is not a valid connection string of libpq.");
+		return false;
+	}
+	PQconninfoFree(options);
+	return true;
 }
 
 /*
@@ -218,7 +234,7 @@ settings_define(void)
 	define_string("multisite.local_conninfo",
 				  "How the publisher reaches its own server; empty means its first Unix socket.",
 				  &multisite_local_conninfo, "", PGC_SIGHUP, SECRET_FLAGS,
-				  NULL, show_local_conninfo);
+				  check_local_conninfo, show_local_conninfo);
 	DefineCustomBoolVariable("multisite.prune",
 							 "Delete WAL from Kafka once all remote sites have applied it.",
 							 NULL, &multisite_prune, false, PGC_SIGHUP, 0,

@@ -768,7 +768,9 @@ staging_timeline_at(XLogRecPtr lsn)
 void
 staging_release(uint64 point, XLogRecPtr lsn)
 {
-	Assert(lsn >= state.released_lsn && lsn <= state.staged_lsn);
+	if (lsn < state.released_lsn || lsn > state.staged_lsn)
+		elog(ERROR, "cannot release %X/%X: %X/%X is released, and %X/%X staged",
+			 LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(state.released_lsn), LSN_FORMAT_ARGS(state.staged_lsn));
 	state.intent_timeline = staging_timeline_at(lsn);
 	state.intent_lsn = lsn;
 	state.intent_point = point;

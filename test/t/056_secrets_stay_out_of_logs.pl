@@ -21,7 +21,11 @@ $c->sql(-1, 'CREATE EXTENSION multisite_repl');
 my @settings = (
 	'kafka_options', 'sasl.password=geheim1',
 	'local_conninfo', 'host=/nowhere password=geheim2',
-	'kafka_options', 'no.such.option=geheim3');
+	'kafka_options', 'no.such.option=geheim3',
+	'kafka_options', 'sasl.password=x;geheim4',
+	'kafka_options', 'sasl.password=x;geheim5=y',
+	'local_conninfo', 'host=/nowhere password=x geheim6',
+	'local_conninfo', 'host=/nowhere password=x geheim7=y');
 for (my $i = 0; $i < @settings; $i += 2)
 {
 	$node->append_conf('postgresql.conf', "multisite.$settings[$i] = '$settings[$i + 1]'\ntemp_file_limit = 100$i");

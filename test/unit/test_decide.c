@@ -276,6 +276,8 @@ test_point(void)
 	}
 	known[3].status.passed_point = 8;
 	ok(decide_point(&point, known, 4, &blocker) == POINT_RELEASABLE, "all stand at it");
+	known[3].status.released_point = 6;
+	ok(decide_point(&point, known, 4, &blocker) == POINT_RELEASABLE, "or have it staged");
 
 	{
 		KnownPoint	points[3] = {{{6, 3, entries}, "a", 0}, {{7, 3, entries}, "b", 1}, {{9, 3, entries}, "c", 2}};
