@@ -71,6 +71,7 @@ static SegmentKnown *known;		/* in ascending order of segment */
 static int	nknown;
 
 static int64 ends[NUM_TOPICS];	/* of the topics, when this attempt began */
+static int64 withdrawn_at;		/* offset of the newest status that withdraws */
 
 /* ------------------------------------------------------------------------
  * Decisions
@@ -174,6 +175,7 @@ decide(WireRelease next)
 	size_t		len;
 
 	next.decision = decision.decision + 1;
+	next.status_offset = kafka_next_offset(consumer, FROM_STATUS);
 	unsure = true;
 	len = wire_encode_release(&next, body, sizeof(body));
 	if (!kafka_produce(producer, release_topic, &header, NULL, body, len, NULL, NULL, 0))
@@ -391,8 +393,11 @@ take_status(const KafkaMessage *message)
 	WireHeader	header;
 	WireStatus	status;
 
-	if (message_status(message, &header, &status))
-		know_segment(header.segment, &status);
+	if (!message_status(message, &header, &status))
+		return;
+	know_segment(header.segment, &status);
+	if (status.withdraws)
+		withdrawn_at = message->offset;
 }
 
 static void
@@ -755,6 +760,9 @@ serve(void)
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("Kafka did not acknowledge a decision in time"),
 				 errdetail("It may have it all the same. The newest decision is read again.")));
+	/* a segment waits to hear that we know what it has lost */
+	if (withdrawn_at >= decision.status_offset)
+		decide(decision);
 	note_progress();
 	if (decision.promote_point != 0)
 		drive_promotion();
@@ -799,6 +807,7 @@ orchestrator_attempt(void)
 	npoints = max_points = 0;
 	known = NULL;
 	nknown = 0;
+	withdrawn_at = -1;
 	open_topics();
 
 	for (;;)

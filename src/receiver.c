@@ -61,6 +61,7 @@
 #define TOPIC_CHECK_MS		1000
 #define PIPE_RETRY_MS		30000
 #define PROBATION_MS		5000	/* an attempt behind one that has failed */
+#define TAG_WITHDRAWS		1		/* of status messages */
 
 /* The topics; the first two as kafka_assign() numbers them. */
 enum
@@ -104,6 +105,12 @@ static TimestampTz pipe_stopped_at;	/* the pipe cannot be followed; else 0 */
 static bool pipe_works;			/* this attempt has taken something from it */
 static bool pipe_searched;		/* this attempt has looked for its place */
 static int64 pipe_expected;		/* take nothing before this offset; -1: take all */
+
+/* see may_leave_timeline() */
+static bool withdraws;
+static int64 withdrawn_at;		/* where the orchestrator can read it; -1: not yet sent */
+static bool leave_given;
+
 static WireStatus reported;
 static TimestampTz reported_at;
 
@@ -681,7 +688,81 @@ find_place_again(void)
 	return true;
 }
 
-/* Returns false if the pipe is to be read from another place. */
+/*
+ * The newest point that this segment has on its timeline before an LSN; *lost
+ * is set if it has any behind it.
+ */
+static uint64
+newest_point_before(XLogRecPtr lsn, bool *lost)
+{
+	PointRecord *points;
+	int			npoints = history_after(staging->released_point, &points);
+	uint64		newest = staging->released_point;
+
+	*lost = false;
+	for (int i = 0; i < npoints; i++)
+	{
+		if (points[i].passed || points[i].lsn > staging->staged_lsn)
+			continue;
+		if (points[i].lsn > lsn)
+			*lost = true;
+		else if (!*lost)
+			newest = points[i].id;
+	}
+	pfree(points);
+	return Min(newest, staged_point);
+}
+
+/*
+ * A point that was reported as staged may be released by a decision that is
+ * under way, and other segments go there.  So this one does not leave it for a
+ * timeline on which it does not exist before the orchestrator has said that it
+ * knows; what it decided before that is carried out first, and the timeline
+ * refused.
+ */
+static bool
+may_leave_timeline(void)
+{
+	bool		lost;
+
+	(void) newest_point_before(staging->switch_lsn, &lost);
+	if (!lost || leave_given)
+	{
+		withdraws = leave_given = false;
+		return true;
+	}
+	withdraws = true;
+	withdrawn_at = -1;
+	ereport(LOG,
+			(errmsg("multisite receiver waits to follow the source to timeline %u at %X/%X",
+					staging->next_timeline, LSN_FORMAT_ARGS(staging->switch_lsn)),
+			 errdetail("A staged consistency point lies behind that. The orchestrator must not release it any more.")));
+	return false;
+}
+
+static void
+status_delivered(void *arg, uint64 tag, int64 offset)
+{
+	if (tag == TAG_WITHDRAWS && withdraws && withdrawn_at < 0)
+		withdrawn_at = offset;
+}
+
+/* Reads on in the pipe once the orchestrator knows. */
+static void
+look_for_leave(void)
+{
+	if (!withdraws || leave_given || withdrawn_at < 0 ||
+		decision.status_offset <= withdrawn_at)
+		return;
+	leave_given = true;
+	if (pipe_stopped_at == 0)
+	{
+		pipe_expected = staging->pipe_offset;
+		follow_pipe();
+	}
+}
+
+/* Returns false if the pipe is to be read from another place, or later. */
 static bool
 take_wal(const WireHeader *header, const char *body, int64 offset)
 {
@@ -692,6 +773,8 @@ take_wal(const WireHeader *header, const char *body, int64 offset)
 	switch (verdict)
 	{
 		case PIPE_SWITCH:
+			if (!may_leave_timeline())
+				return false;
 			staging_switch_timeline();
 			ereport(LOG,
 					(errmsg("multisite receiver follows the source to timeline %u at %X/%X",
@@ -776,7 +859,7 @@ try_pipe(const WireHeader *header, WireError error, const KafkaMessage *message)
 {
 	MemoryContext context = CurrentMemoryContext;
 
-	if (pipe_stopped_at != 0)
+	if (pipe_stopped_at != 0 || (withdraws && !leave_given))
 		return;
 	/* some of an earlier assignment may still be in the queue */
 	if (pipe_expected >= 0 && message->offset != pipe_expected)
@@ -1114,7 +1197,8 @@ send_status(const WireStatus *status)
 	size_t		len = wire_encode_status(status, body, sizeof(body));
 
 	snprintf(key, sizeof(key), "%d", multisite_segment_id);
-	if (kafka_produce(producer, status_topic, &header, key, body, len, NULL, NULL, 0))
+	if (kafka_produce(producer, status_topic, &header, key, body, len, NULL, NULL,
+					  status->withdraws ? TAG_WITHDRAWS : 0))
 	{
 		reported = *status;
 		reported_at = GetCurrentTimestamp();
@@ -1144,9 +1228,14 @@ report(WireSegmentState segment_state)
 		.applied_point = applied_point,
 		.promoted_point = staging->promoted ? staging->promote_point : 0,
 		.replay_rate = replay_rate,
-		.sent_at = now
+		.sent_at = now,
+		.withdraws = withdraws
 	};
 	bool		urgent;
+	bool		lost;
+
+	if (withdraws)
+		status.staged_point = newest_point_before(staging->switch_lsn, &lost);
 
 	strlcpy(status.reason, segment_state == WIRE_SEGMENT_FAILED ? slot->last_error : slot->reason,
 			WIRE_TEXT_SIZE);
@@ -1159,6 +1248,7 @@ report(WireSegmentState segment_state)
 	LWLockRelease(multisite_shared->lock);
 
 	urgent = status.state != reported.state ||
+		status.withdraws != reported.withdraws ||
 		status.passed_point != reported.passed_point ||
 		status.staged_point != reported.staged_point ||
 		status.released_point != reported.released_point ||
@@ -1185,6 +1275,9 @@ show_state(void)
 		worker_set_state(WORKER_FAILED, "%s", worker_slot()->last_error);
 	else if (trouble)
 		worker_set_state(WORKER_CONNECTING, "Kafka cannot be reached: %s", trouble);
+	else if (withdraws)
+		worker_set_state(WORKER_WAITING, "waits for the orchestrator to give up points that the source has lost at %X/%X",
+						 LSN_FORMAT_ARGS(staging->switch_lsn));
 	else if (decision.paused)
 		worker_set_state(WORKER_PAUSED, "stages WAL, and releases none until multisite_resume()");
 	else if (staging->released_point == 0)
@@ -1580,7 +1673,7 @@ open_topics(void)
 	topics[FROM_POINTS] = topic_points(multisite_source_site);
 	topics[FROM_RELEASE] = topic_release(multisite_source_site, multisite_site_name);
 	status_topic = topic_status(multisite_source_site, multisite_site_name);
-	producer = kafka_open_producer(1024 * 1024, NULL, NULL);
+	producer = kafka_open_producer(1024 * 1024, status_delivered, NULL);
 	consumer = kafka_open_consumer(CONSUMER_FOLLOWS);
 	pipe_consumer = kafka_open_consumer(CONSUMER_FOLLOWS);
 	kafka_ensure_topic(producer, status_topic, TOPIC_STATUS);
@@ -1668,6 +1761,7 @@ follow(void)
 			gathers_since = 0;
 		}
 		check_points();
+		look_for_leave();
 		if (!RecoveryInProgress())
 		{
 			finish_promotion();
@@ -1825,6 +1919,7 @@ receiver_attempt(void)
 	pipe_works = false;
 	pipe_searched = false;
 	pipe_expected = -1;
+	withdraws = leave_given = false;
 	gathers_since = 0;
 
 	if (multisite_cluster_name[0] == '\0')

@@ -118,6 +118,7 @@ typedef struct WireStatus
 	uint64		promoted_point; /* set once it accepts writes */
 	uint64		replay_rate;	/* bytes a second, measured */
 	int64		sent_at;		/* TimestampTz of the remote's clock */
+	bool		withdraws;		/* it must not go behind staged_point any more */
 	char		reason[WIRE_TEXT_SIZE];
 } WireStatus;
 
@@ -131,6 +132,7 @@ typedef struct WireRelease
 	uint64		released_point; /* newest point released, or 0 */
 	uint64		promote_point;	/* point of the promotion, or 0 */
 	uint64		points_offset;	/* where in points released_point stands */
+	int64		status_offset;	/* what stands in status before it was known */
 	bool		paused;
 	bool		segments_promoted;	/* the coordinator may follow */
 	char		name[WIRE_NAME_SIZE];	/* of the newest of both points */
@@ -161,8 +163,8 @@ extern WireError wire_decode_header(const void *head, size_t head_len,
 
 /* Encoders return the body's length; size is that of the buffer. */
 #define WIRE_CLAIM_MAX		(4 + WIRE_IDENTITY_SIZE + 4 + WIRE_HOST_SIZE + WIRE_PATH_SIZE)
-#define WIRE_STATUS_MAX		(8 + 11 * 8 + 8 + 2 + WIRE_TEXT_SIZE)
-#define WIRE_RELEASE_MAX	(4 * 8 + 2 + 2 + WIRE_NAME_SIZE)
+#define WIRE_STATUS_MAX		(8 + 11 * 8 + 8 + 1 + 2 + WIRE_TEXT_SIZE)
+#define WIRE_RELEASE_MAX	(5 * 8 + 2 + 2 + WIRE_NAME_SIZE)
 #define WIRE_MANIFEST_MAX(n) (8 + 8 + 12 + 2 + WIRE_NAME_SIZE + (size_t) (n) * 16)
 
 extern size_t wire_encode_claim(const WireClaim *claim, void *buf, size_t size);
