@@ -1135,13 +1135,18 @@ look_for_stall(KafkaHandle *kafka)
 	for (int i = 0; i < kafka->ntopics; i++)
 	{
 		Assigned   *topic = &kafka->topics[i];
+		int64		low = 0;
 		int64		high;
 
 		/* one that does not answer is away, which is told elsewhere */
 		if (ask_for_end(kafka, topic->name, RD_KAFKA_OFFSET_END, &high,
 						STALL_ANSWER_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
 			return;
-		if (high <= Max(topic->next, 0))
+		if (topic->next < 0 &&
+			ask_for_end(kafka, topic->name, RD_KAFKA_OFFSET_BEGINNING, &low,
+						STALL_ANSWER_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+			return;
+		if (high <= (topic->next < 0 ? low : topic->next))
 			topic->lagging_at = -1;
 		else if (topic->next != topic->lagging_at)
 		{

@@ -40,6 +40,7 @@
 #define DECISION_TIMEOUT_MS 30000
 #define TOPIC_CHECK_MS		1000
 #define IDLE_WAIT_MS		1000	/* to see a promotion by hand */
+#define ENDS_CHECK_MS		5000
 #define DECISION_WINDOW		64	/* late ones of attempts that have ended */
 #define CHOICE				(HISTORY_SIZE - 256)	/* so many points can be decided */
 
@@ -55,6 +56,7 @@ static KafkaHandle *consumer;
 static KafkaHandle *producer;
 static char *release_topic;
 static char *points_topic;
+static char *status_topic;
 static char *fingerprint;
 
 static MemoryContext points_context;
@@ -71,6 +73,7 @@ static SegmentKnown *known;		/* in ascending order of segment */
 static int	nknown;
 
 static int64 ends[NUM_TOPICS];	/* of the topics, when this attempt began */
+static TimestampTz ends_asked_at;
 static int64 withdrawn_at;		/* offset of the newest status that withdraws */
 
 /* ------------------------------------------------------------------------
@@ -494,8 +497,8 @@ choose_point(const Request *request)
 static const char *held_by(void);
 
 /* A promotion without Kafka, or the session that begins one, decides alone. */
-static void
-refuse_beside_offline(void)
+static bool
+is_offline(void)
 {
 	bool		offline;
 
@@ -503,7 +506,13 @@ refuse_beside_offline(void)
 	offline = multisite_shared->offline ||
 		(multisite_shared->holder != 0 && multisite_shared->holder_promotes);
 	LWLockRelease(multisite_shared->lock);
-	if (offline)
+	return offline;
+}
+
+static void
+refuse_beside_offline(void)
+{
+	if (is_offline())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a promotion without Kafka is under way"),
@@ -704,10 +713,10 @@ open_topics(void)
 	const char *names[NUM_TOPICS];
 	int64		offsets[NUM_TOPICS];
 	int64		low;
-	char	   *status_topic = topic_status(multisite_source_site, multisite_site_name);
 
 	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
 	points_topic = topic_points(multisite_source_site);
+	status_topic = topic_status(multisite_source_site, multisite_site_name);
 	release_topic = topic_release(multisite_source_site, multisite_site_name);
 	producer = kafka_open_producer(1024 * 1024, decision_delivered, NULL);
 	consumer = kafka_open_consumer(CONSUMER_FOLLOWS);
@@ -722,7 +731,7 @@ open_topics(void)
 	kafka_watermarks(consumer, points_topic, &low, &ends[FROM_POINTS]);
 	kafka_watermarks(consumer, status_topic, &offsets[FROM_STATUS], &ends[FROM_STATUS]);
 	read_last_decision();
-	ends[FROM_RELEASE] = last_offset + 1;
+	ends_asked_at = GetCurrentTimestamp();
 
 	names[FROM_POINTS] = points_topic;
 	offsets[FROM_POINTS] = Max(low, decision.released_point ?
@@ -740,12 +749,26 @@ open_topics(void)
 static bool
 all_read(void)
 {
-	for (int i = 0; i < NUM_TOPICS; i++)
+	const char *const names[FROM_RELEASE] = {[FROM_POINTS] = points_topic, [FROM_STATUS] = status_topic};
+	bool		all = true;
+
+	for (int i = 0; i < FROM_RELEASE; i++)
 	{
-		if (kafka_next_offset(consumer, i) < ends[i])
-			return false;
+		int64		low,
+					high;
+
+		if (kafka_next_offset(consumer, i) >= ends[i])
+			continue;
+		all = false;
+		/* Kafka may have lost the end of it meanwhile */
+		if (TimestampDifferenceExceeds(ends_asked_at, GetCurrentTimestamp(), ENDS_CHECK_MS))
+		{
+			ends_asked_at = GetCurrentTimestamp();
+			kafka_watermarks(consumer, names[i], &low, &high);
+			ends[i] = Min(ends[i], high);
+		}
 	}
-	return true;
+	return all;
 }
 
 /* Carries out what is asked for, and releases what can be. */
@@ -761,7 +784,8 @@ serve(void)
 				 errmsg("Kafka did not acknowledge a decision in time"),
 				 errdetail("It may have it all the same. The newest decision is read again.")));
 	/* a segment waits to hear that we know what it has lost */
-	if (withdrawn_at >= decision.status_offset)
+	if ((withdrawn_at >= decision.status_offset ||
+		 decision.status_offset > kafka_next_offset(consumer, FROM_STATUS)) && !is_offline())
 		decide(decision);
 	note_progress();
 	if (decision.promote_point != 0)

@@ -61,7 +61,6 @@
 #define TOPIC_CHECK_MS		1000
 #define PIPE_RETRY_MS		30000
 #define PROBATION_MS		5000	/* an attempt behind one that has failed */
-#define TAG_WITHDRAWS		1		/* of status messages */
 
 /* The topics; the first two as kafka_assign() numbers them. */
 enum
@@ -108,7 +107,9 @@ static int64 pipe_expected;		/* take nothing before this offset; -1: take all */
 
 /* see may_leave_timeline() */
 static bool withdraws;
+static uint64 withdrawal;		/* its number, as a tag of status messages */
 static int64 withdrawn_at;		/* where the orchestrator can read it; -1: not yet sent */
+static uint64 withdrawn_behind; /* the newest decision then */
 static bool leave_given;
 
 static WireStatus reported;
@@ -732,7 +733,9 @@ may_leave_timeline(void)
 		return true;
 	}
 	withdraws = true;
+	withdrawal++;
 	withdrawn_at = -1;
+	withdrawn_behind = decision.decision;
 	ereport(LOG,
 			(errmsg("multisite receiver waits to follow the source to timeline %u at %X/%X",
 					staging->next_timeline, LSN_FORMAT_ARGS(staging->switch_lsn)),
@@ -743,7 +746,9 @@ may_leave_timeline(void)
 static void
 status_delivered(void *arg, uint64 tag, int64 offset)
 {
-	if (tag == TAG_WITHDRAWS && withdraws && withdrawn_at < 0)
+	/* it is said again and again; Kafka may have lost the first of them */
+	if (withdraws && tag == withdrawal && offset >= 0 &&
+		(withdrawn_at < 0 || offset < withdrawn_at))
 		withdrawn_at = offset;
 }
 
@@ -752,7 +757,7 @@ static void
 look_for_leave(void)
 {
 	if (!withdraws || leave_given || withdrawn_at < 0 ||
-		decision.status_offset <= withdrawn_at)
+		decision.decision <= withdrawn_behind || decision.status_offset <= withdrawn_at)
 		return;
 	leave_given = true;
 	if (pipe_stopped_at == 0)
@@ -1198,7 +1203,7 @@ send_status(const WireStatus *status)
 
 	snprintf(key, sizeof(key), "%d", multisite_segment_id);
 	if (kafka_produce(producer, status_topic, &header, key, body, len, NULL, NULL,
-					  status->withdraws ? TAG_WITHDRAWS : 0))
+					  status->withdraws ? withdrawal : 0))
 	{
 		reported = *status;
 		reported_at = GetCurrentTimestamp();
@@ -1229,12 +1234,13 @@ report(WireSegmentState segment_state)
 		.promoted_point = staging->promoted ? staging->promote_point : 0,
 		.replay_rate = replay_rate,
 		.sent_at = now,
-		.withdraws = withdraws
+		.withdraws = withdraws && !leave_given
 	};
 	bool		urgent;
 	bool		lost;
 
-	if (withdraws)
+	/* also before the end of our timeline is read, by a new attempt for instance */
+	if (staging->next_timeline != 0)
 		status.staged_point = newest_point_before(staging->switch_lsn, &lost);
 
 	strlcpy(status.reason, segment_state == WIRE_SEGMENT_FAILED ? slot->last_error : slot->reason,

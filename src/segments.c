@@ -76,7 +76,7 @@ segments_registered(const char *site, RegisteredSegment **segments)
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
 	SPI_connect();
 	if (SPI_execute_with_args(is_in_catalog(site) ? from_catalog : from_registry,
-							  1, types, values, NULL, true, 0) != SPI_OK_SELECT)
+							  1, types, values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the registry of segments");
 	n = SPI_processed;
 	*segments = MemoryContextAlloc(caller, sizeof(RegisteredSegment) * Max(n, 1));

@@ -36,16 +36,18 @@
 static VirtualTransactionId let_go;
 
 /*
- * Might this function read by the statement's snapshot?  Those of PostgreSQL
- * that always answer the same do not, and who returns nothing shows nothing;
- * ours, written in C, read by new snapshots only.
+ * Might this function read a table by the statement's snapshot?  Of those of
+ * PostgreSQL only volatile ones do (lo_get() for instance), and those that
+ * turn tables into xml; who returns nothing shows nothing.  Ours, written in
+ * C, read by new snapshots only.
  */
 static bool
 may_read(Oid function, void *context)
 {
 	if (function < FirstNormalObjectId)
-		return func_volatile(function) != PROVOLATILE_IMMUTABLE &&
-			get_func_rettype(function) != VOIDOID;
+		return (func_volatile(function) == PROVOLATILE_VOLATILE &&
+				get_func_rettype(function) != VOIDOID) ||
+			get_func_rettype(function) == XMLOID;
 	return getExtensionOfObject(ProcedureRelationId, function) != *(Oid *) context;
 }
 
@@ -54,6 +56,9 @@ expression_may_read(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
+	/* its checks are not in the plan */
+	if (IsA(node, CoerceToDomain))
+		return true;
 	return check_functions_in_node(node, may_read, context) ||
 		expression_tree_walker(node, expression_may_read, context);
 }
@@ -74,7 +79,14 @@ only_calls(Plan *plan, Oid *extension)
 				return false;
 		}
 	}
-	else if (!IsA(plan, Result) && !IsA(plan, ProjectSet))
+	else if (IsA(plan, Limit))
+	{
+		if (expression_may_read(((Limit *) plan)->limitOffset, extension) ||
+			expression_may_read(((Limit *) plan)->limitCount, extension))
+			return false;
+	}
+	else if (!IsA(plan, Result) && !IsA(plan, ProjectSet) &&
+			 !IsA(plan, Agg) && !IsA(plan, Sort) && !IsA(plan, Unique))
 		return false;
 	return !expression_may_read((Node *) plan->targetlist, extension) &&
 		!expression_may_read((Node *) plan->qual, extension) &&
@@ -102,7 +114,9 @@ let_go_of_snapshot(void)
 	!IsolationUsesXactSnapshot() && statement_only_calls();
 
 	InvalidateCatalogSnapshot();
-	if (!may || !ThereAreNoPriorRegisteredSnapshots())
+	/* a function's cursor may share the snapshot of the statement that called it */
+	if (!may || !ThereAreNoPriorRegisteredSnapshots() ||
+		!ActiveSnapshotSet() || GetActiveSnapshot()->active_count != 1)
 		return;
 	MY_XMIN_COMPAT = InvalidTransactionId;
 

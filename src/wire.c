@@ -376,8 +376,8 @@ wire_encode_status(const WireStatus *status, void *buf, size_t size)
 	write_int(&w, status->promoted_point, 8);
 	write_int(&w, status->replay_rate, 8);
 	write_int(&w, (uint64) status->sent_at, 8);
-	write_int(&w, status->withdraws, 1);
 	write_text(&w, status->reason, WIRE_TEXT_SIZE);
+	write_int(&w, status->withdraws, 1);
 	return w.at - w.start;
 }
 
@@ -401,8 +401,9 @@ wire_decode_status(const void *body, size_t len, WireStatus *status)
 	status->promoted_point = read_int(&r, 8);
 	status->replay_rate = read_int(&r, 8);
 	status->sent_at = (int64) read_int(&r, 8);
-	status->withdraws = read_bool(&r);
 	read_text(&r, status->reason, WIRE_TEXT_SIZE);
+	if (r.at < r.end)
+		status->withdraws = read_bool(&r);
 	if (state > WIRE_LAST_SEGMENT_STATE)
 		return WIRE_BAD_BODY;
 	status->state = (WireSegmentState) state;
@@ -418,10 +419,10 @@ wire_encode_release(const WireRelease *release, void *buf, size_t size)
 	write_int(&w, release->released_point, 8);
 	write_int(&w, release->promote_point, 8);
 	write_int(&w, release->points_offset, 8);
-	write_int(&w, (uint64) release->status_offset, 8);
 	write_int(&w, release->paused, 1);
 	write_int(&w, release->segments_promoted, 1);
 	write_text(&w, release->name, WIRE_NAME_SIZE);
+	write_int(&w, (uint64) release->status_offset, 8);
 	return w.at - w.start;
 }
 
@@ -435,9 +436,10 @@ wire_decode_release(const void *body, size_t len, WireRelease *release)
 	release->released_point = read_int(&r, 8);
 	release->promote_point = read_int(&r, 8);
 	release->points_offset = read_int(&r, 8);
-	release->status_offset = (int64) read_int(&r, 8);
 	release->paused = read_bool(&r);
 	release->segments_promoted = read_bool(&r);
 	read_text(&r, release->name, WIRE_NAME_SIZE);
+	if (r.at < r.end)
+		release->status_offset = (int64) read_int(&r, 8);
 	return read_done(&r);
 }

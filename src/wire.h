@@ -118,8 +118,9 @@ typedef struct WireStatus
 	uint64		promoted_point; /* set once it accepts writes */
 	uint64		replay_rate;	/* bytes a second, measured */
 	int64		sent_at;		/* TimestampTz of the remote's clock */
-	bool		withdraws;		/* it must not go behind staged_point any more */
 	char		reason[WIRE_TEXT_SIZE];
+	/* what follows is missing in messages of before 2026-11-26 */
+	bool		withdraws;		/* it must not go behind staged_point any more */
 } WireStatus;
 
 /*
@@ -132,10 +133,11 @@ typedef struct WireRelease
 	uint64		released_point; /* newest point released, or 0 */
 	uint64		promote_point;	/* point of the promotion, or 0 */
 	uint64		points_offset;	/* where in points released_point stands */
-	int64		status_offset;	/* what stands in status before it was known */
 	bool		paused;
 	bool		segments_promoted;	/* the coordinator may follow */
 	char		name[WIRE_NAME_SIZE];	/* of the newest of both points */
+	/* what follows is missing in messages of before 2026-11-26 */
+	int64		status_offset;	/* what stands in status before it was known */
 } WireRelease;
 
 typedef enum WireError

@@ -56,6 +56,7 @@ enum
 	ERR_LOST,					/* what is to be read next is gone */
 	ERR_FLUSH,
 	ERR_SWITCHES,
+	ERR_HELD,				/* no error: the message waits */
 	ERR_CLAIM = 200,			/* + ClaimVerdict */
 	ERR_START = 300,			/* + StartVerdict */
 	ERR_REMOVED = 400,			/* the server does not have the WAL any more */
@@ -89,12 +90,13 @@ enum
 {
 	SAW_CRASH, SAW_RELEASE, SAW_APPLIED, SAW_FAILOVER, SAW_COPY, SAW_SWITCH, SAW_VOID, SAW_PASSED,
 	SAW_OVERLAP, SAW_DUPLICATE, SAW_STALE, SAW_PROMOTED, SAW_REBUILD, SAW_LOSS, SAW_PIPE_ERROR, SAW_REFUSED_CLAIM,
-	SAW_ZOMBIE, SAW_TORN, SAW_INTENT, SAW_TAKE_OVER, SAW_REFUSED_PROMOTION, NSAW
+	SAW_ZOMBIE, SAW_TORN, SAW_INTENT, SAW_TAKE_OVER, SAW_REFUSED_PROMOTION, SAW_WITHDRAWAL, NSAW
 };
 static const char *const saw_names[NSAW] = {
 	"crashes", "releases", "applied points", "failovers", "copies", "timeline switches", "void points", "passed points",
 	"overlaps", "duplicates", "stale messages", "promoted sites", "rebuilt segments", "losses", "stopped pipes", "refused claims",
-	"late messages of the dead", "points torn by a fork", "releases finished after a crash", "pipes taken over", "refused promotions"
+	"late messages of the dead", "points torn by a fork", "releases finished after a crash", "pipes taken over", "refused promotions",
+	"withdrawn points"
 };
 static uint64 saw[NSAW];
 
@@ -1019,6 +1021,11 @@ typedef struct Remote
 	uint64		applied_point;
 	WireStatus	reported;
 	bool		requested;
+	bool		withdraws;
+	bool		leave_given;
+	uint64		withdrawal;
+	int64		withdrawn_at;
+	uint64		withdrawn_behind;
 } Remote;
 
 static Remote remotes[NSITES][MAX_SEGMENTS];
@@ -1195,6 +1202,46 @@ compare_staged(const Remote *r, const WireHeader *header, const uint8 *body, uin
 	return ERR_NONE;
 }
 
+/* newest_point_before() */
+static uint64
+newest_point_before(const Remote *r, uint64 lsn, bool *lost)
+{
+	uint64		newest = r->state.released_point;
+
+	*lost = false;
+	for (uint64 id = newest + 1; id <= r->history_newest; id++)
+	{
+		const Record *point = &r->history[id];
+
+		if (point->id == 0 || point->passed || point->lsn > r->state.staged_lsn)
+			continue;
+		if (point->lsn > lsn)
+			*lost = true;
+		else if (!*lost)
+			newest = id;
+	}
+	return Min(newest, r->staged_point);
+}
+
+/* may_leave_timeline() */
+static bool
+may_leave_timeline(Remote *r)
+{
+	bool		lost;
+
+	(void) newest_point_before(r, r->state.switch_lsn, &lost);
+	if (!lost || r->leave_given)
+	{
+		r->withdraws = r->leave_given = false;
+		return true;
+	}
+	r->withdraws = true;
+	r->withdrawal++;
+	r->withdrawn_at = -1;
+	r->withdrawn_behind = r->decision.decision;
+	return false;
+}
+
 static int
 take_wal(Remote *r, const WireHeader *header, const uint8 *body)
 {
@@ -1208,6 +1255,11 @@ take_wal(Remote *r, const WireHeader *header, const uint8 *body)
 	switch (verdict)
 	{
 		case PIPE_SWITCH:
+			if (!may_leave_timeline(r))
+			{
+				saw[SAW_WITHDRAWAL]++;
+				return ERR_HELD;
+			}
 			if (state->nswitches == MAX_SWITCHES)
 				return ERR_SWITCHES;
 			state->switches[state->nswitches].timeline = state->next_timeline;
@@ -1286,6 +1338,8 @@ take_from_pipe(Remote *r, const Message *m)
 		else if (header.kind == WIRE_WAL)
 			error = take_wal(r, &header, m->body);
 	}
+	if (error == ERR_HELD)
+		return ERR_NONE;
 	if (error == ERR_NONE)
 		state->pipe_offset++;
 	return error;
@@ -1356,7 +1410,7 @@ receiver_takes(Remote *r)
 			r->next_release++;
 			take_decision(r, m);
 		}
-		else if (from == 2 && r->pipe_error == ERR_NONE)
+		else if (from == 2 && r->pipe_error == ERR_NONE && (!r->withdraws || r->leave_given))
 		{
 			Topic	   *pipe = &pipes[r->segment];
 
@@ -1459,6 +1513,7 @@ send_status(Remote *r, WireSegmentState segment_state)
 	char		body[WIRE_STATUS_MAX];
 	size_t		len;
 	WireStatus	status;
+	bool		lost;
 
 	memset(&status, 0, sizeof(status));
 	status.state = segment_state;
@@ -1471,10 +1526,13 @@ send_status(Remote *r, WireSegmentState segment_state)
 	status.released_point = state->released_point;
 	status.applied_point = r->applied_point;
 	status.promoted_point = state->promoted ? state->promote_point : 0;
+	status.withdraws = r->withdraws && !r->leave_given;
+	if (state->next_timeline != 0)
+		status.staged_point = newest_point_before(r, state->switch_lsn, &lost);
 	if (memcmp(&status, &r->reported, sizeof(status)) == 0)
 		return;
 	len = wire_encode_status(&status, body, sizeof(body));
-	if (conn_send(r->conn, &status_topics[r->site], &header, r->segment, body, len, 0))
+	if (conn_send(r->conn, &status_topics[r->site], &header, r->segment, body, len, status.withdraws ? r->withdrawal : 0))
 		r->reported = status;
 }
 
@@ -1507,6 +1565,7 @@ receiver_begins(Remote *r)
 	memset(&r->decision, 0, sizeof(r->decision));
 	memset(&r->reported, 0, sizeof(r->reported));
 	r->applied_point = 0;
+	r->withdraws = r->leave_given = false;
 
 	if (r->promoted)
 	{
@@ -1529,9 +1588,10 @@ receiver_begins(Remote *r)
 		create_staging(r);
 	else if (r->state.timeline == r->state.base_timeline && r->state.staged_lsn == r->state.base_lsn)
 		find_pipe_offset(r);
-	if (r->state.pipe_offset < pipes[r->segment].low || r->state.pipe_offset > pipes[r->segment].high ||
-		r->state.points_offset < points_topic.low || r->state.points_offset > points_topic.high)
+	if (r->state.points_offset < points_topic.low || r->state.points_offset > points_topic.high)
 		attempt_fails(ERR_LOST);
+	if (r->state.pipe_offset < pipes[r->segment].low || r->state.pipe_offset > pipes[r->segment].high)
+		r->pipe_error = ERR_LOST;	/* open_pipe() */
 	r->next_points = r->state.points_offset;
 	r->next_release = r->state.release_offset;
 	if (r->state.intent_point != 0)
@@ -1571,7 +1631,10 @@ receiver_step(Remote *r)
 	if (r->conn->broken)
 		attempt_fails(ERR_FLUSH);
 	while (conn_acked(r->conn, &tag, &offset))
-		;
+	{
+		if (r->withdraws && tag == r->withdrawal && r->withdrawn_at < 0)
+			r->withdrawn_at = offset;
+	}
 	receiver_takes(r);
 	if (r->unsynced < WAL_SIZE || r->dirty)
 	{
@@ -1579,6 +1642,10 @@ receiver_step(Remote *r)
 		r->dirty = false;
 	}
 	check_points(r);
+	/* look_for_leave() */
+	if (r->withdraws && r->withdrawn_at >= 0 && r->decision.decision > r->withdrawn_behind &&
+		r->decision.status_offset > r->withdrawn_at)
+		r->leave_given = true;
 	if (r->promoted)
 	{
 		finish_promotion(r);
@@ -1659,6 +1726,8 @@ typedef struct Site
 	int			nknown;
 	int64		next_points;
 	int64		next_status;
+	int64		status_end;		/* when this attempt began */
+	int64		withdrawn_at;
 
 	/* of its operator */
 	bool		wants_promotion;
@@ -1725,6 +1794,9 @@ check_decision(Site *site, const KnownPoint *point)
 			continue;
 		if (r->history[truth->id].passed || r->disk.timeline > l->timeline)
 		{
+			if (heard_of(site, r))
+				violated("invariant 2: site %d decides point %llu, which segment %d has given up",
+						 site->number, (unsigned long long) truth->id, segment_ids[s]);
 			saw[SAW_TORN]++;
 			site->torn = true;
 			continue;
@@ -1760,6 +1832,7 @@ decide(Site *site, WireRelease next)
 	size_t		len;
 
 	next.decision = site->decision.decision + 1;
+	next.status_offset = site->next_status;
 	len = wire_encode_release(&next, body, sizeof(body));
 	conn_send(site->conn, &release_topics[site->number], &header, -1, body, len, next.decision);
 	site->next = next;
@@ -1821,6 +1894,8 @@ orchestrator_begins(Site *site)
 	site->next_points = site->decision.released_point ?
 		Max(points_topic.low, (int64) site->decision.points_offset) : points_topic.low;
 	site->next_status = status_topics[site->number].low;
+	site->status_end = status_topics[site->number].high;
+	site->withdrawn_at = -1;
 	site->phase = ORCHESTRATOR_LOOPS;
 }
 
@@ -1882,6 +1957,8 @@ orchestrator_takes(Site *site)
 			site->known[at].segment = header.segment;
 			site->known[at].heard = true;
 			site->known[at].status = status;
+			if (status.withdraws)
+				site->withdrawn_at = site->next_status - 1;
 		}
 	}
 }
@@ -1958,8 +2035,13 @@ orchestrator_step(Site *site)
 			break;
 	}
 	orchestrator_takes(site);
+	/* all_read() */
+	if (site->next_status < site->status_end)
+		return;
 	next = site->decision;
-	if (site->wants_promotion)
+	if (site->withdrawn_at >= site->decision.status_offset)
+		decide(site, next);
+	else if (site->wants_promotion)
 	{
 		site->wants_promotion = false;
 		promotion_requested(site);

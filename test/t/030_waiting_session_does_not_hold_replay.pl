@@ -22,6 +22,15 @@ $c->sql(-1, q{CREATE FUNCTION read_after(point text) RETURNS bigint LANGUAGE plp
 		reached := multisite_wait_for_consistency_point(point, 'applied', '60 s');
 		RETURN (SELECT count(CASE WHEN i = 1 THEN pg_advisory_lock(2)::text ELSE '' END) FROM u);
 	END $$});
+$c->sql(-1, q{CREATE FUNCTION waits_within(point text) RETURNS bigint STABLE LANGUAGE plpgsql AS $$
+	DECLARE
+		r record;
+	BEGIN
+		FOR r IN SELECT multisite_wait_for_consistency_point(point, 'applied', '3 s') LOOP
+		END LOOP;
+		RETURN (SELECT count(*) FROM v);
+	END $$});
+$c->sql(-1, 'CREATE TABLE v AS SELECT i FROM generate_series(1, 1000) i');
 $c->sql(-1, 'CREATE TABLE u AS SELECT i FROM generate_series(1, 1000) i');
 $c->sql(-1, 'CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i');
 $c->start_remote(conf => 'max_standby_archive_delay = -1');
@@ -64,5 +73,16 @@ is($c->remote_sql(-1, q{SELECT state FROM multisite_consistency_points WHERE nam
 $holder->query('SELECT pg_advisory_unlock(2)');
 is($reader->end, '1000', 'which sees what it has begun to read');
 $c->wait_applied('three');
+
+# nor is what surrounds a wait overtaken by it, whose snapshot a function's cursor may share
+$c->remote_sql(-1, 'SELECT multisite_pause()');
+$c->sql(-1, $_) foreach 'DELETE FROM v', 'VACUUM v';
+$c->wait_applied($c->create_point('four'), 'staged');
+$reader->begin(q{SELECT waits_within('four'), (SELECT count(*) FROM v)});
+$c->wait_for($c->remote(-1), q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%waits_within%' AND wait_event_type = 'Extension'
+	AND pid <> pg_backend_pid()});
+$c->remote_sql(-1, 'SELECT multisite_resume()');
+is($reader->end, '1000|1000', 'nor is a statement overtaken within which a function waits');
+$c->wait_applied('four');
 
 done_testing();

@@ -69,9 +69,9 @@ test_bodies(void)
 	WireManifest manifest2;
 	WireManifestEntry entries[3] = {{-1, 1, 100}, {0, 1, 200}, {7, 2, 300}};
 	WireManifestEntry entries2[3];
-	static WireStatus	status = {.state = WIRE_SEGMENT_FOLLOWING,.staged_lsn = 9,.staged_point = 3,.sent_at = -5,.reason = "waits"};
+	static WireStatus	status = {.state = WIRE_SEGMENT_FOLLOWING,.staged_lsn = 9,.staged_point = 3,.sent_at = -5,.reason = "waits",.withdraws = true};
 	WireStatus	status2;
-	static WireRelease release = {.decision = 1,.released_point = 2,.promote_point = 3,.points_offset = 4,.paused = true,.name = "p"};
+	static WireRelease release = {.decision = 1,.released_point = 2,.promote_point = 3,.points_offset = 4,.paused = true,.name = "p",.status_offset = 5};
 	WireRelease release2;
 	char		buf[4096];
 	size_t		len;
@@ -85,14 +85,16 @@ test_bodies(void)
 	len = wire_encode_status(&status, buf, WIRE_STATUS_MAX);
 	ok(wire_decode_status(buf, len, &status2) == WIRE_OK && memcmp(&status, &status2, sizeof(status)) == 0, "a status");
 	for (size_t i = 0; i < len; i++)
-		accepted += wire_decode_status(buf, i, &status2) == WIRE_OK;
+		accepted += wire_decode_status(buf, i, &status2) == WIRE_OK && i != len - 1;
+	ok(wire_decode_status(buf, len - 1, &status2) == WIRE_OK && !status2.withdraws, "a status of before");
 	buf[0] = 77;
 	ok(wire_decode_status(buf, len, &status2) == WIRE_BAD_BODY, "a status of an unknown state");
 
 	len = wire_encode_release(&release, buf, WIRE_RELEASE_MAX);
 	ok(wire_decode_release(buf, len, &release2) == WIRE_OK && memcmp(&release, &release2, sizeof(release)) == 0, "a release");
 	for (size_t i = 0; i < len; i++)
-		accepted += wire_decode_release(buf, i, &release2) == WIRE_OK;
+		accepted += wire_decode_release(buf, i, &release2) == WIRE_OK && i != len - 8;
+	ok(wire_decode_release(buf, len - 8, &release2) == WIRE_OK && release2.status_offset == 0, "a release of before");
 
 	len = wire_encode_manifest(&manifest, entries, buf, WIRE_MANIFEST_MAX(3));
 	ok(wire_decode_manifest(buf, len, &manifest2, entries2, 3) == WIRE_OK &&
