@@ -299,15 +299,29 @@ request_take(WorkerKind worker, Request *request)
 	return found;
 }
 
+static RequestState
+request_state(WorkerKind worker)
+{
+	RequestState state;
+
+	LWLockAcquire(multisite_shared->lock, LW_SHARED);
+	state = multisite_shared->requests[worker].state;
+	LWLockRelease(multisite_shared->lock);
+	return state;
+}
+
 bool
 request_waits(WorkerKind worker)
 {
-	bool		waits;
+	return request_state(worker) == REQUEST_QUEUED;
+}
 
-	LWLockAcquire(multisite_shared->lock, LW_SHARED);
-	waits = multisite_shared->requests[worker].state == REQUEST_QUEUED;
-	LWLockRelease(multisite_shared->lock);
-	return waits;
+bool
+request_is_open(WorkerKind worker)
+{
+	RequestState state = request_state(worker);
+
+	return state == REQUEST_QUEUED || state == REQUEST_RUNNING;
 }
 
 void

@@ -207,6 +207,7 @@ extern void request_call(WorkerKind worker, RequestAction action, const char *na
 /* For the worker: takes the queued request, if there is one. */
 extern bool request_take(WorkerKind worker, Request *request);
 extern bool request_waits(WorkerKind worker);
+extern bool request_is_open(WorkerKind worker); /* queued, or being carried out */
 extern void request_done(WorkerKind worker, const char *result);
 extern void request_failed(WorkerKind worker, const ErrorData *edata);
 

@@ -366,6 +366,7 @@ worker_main(const WorkerRoutine *routine)
 		PG_CATCH();
 		{
 			ErrorData  *edata;
+			bool		asked = request_is_open(routine->kind);
 
 			HOLD_INTERRUPTS();
 			MemoryContextSwitchTo(context);
@@ -376,7 +377,8 @@ worker_main(const WorkerRoutine *routine)
 			if (worker_slot()->failing_since == 0)
 				pause = FIRST_PAUSE_MS;
 			worker_report_error(edata);
-			if (!routine->serves_offline)
+			/* who has come since may find things mended */
+			if (asked && !routine->serves_offline)
 				request_failed(routine->kind, edata);
 			RESUME_INTERRUPTS();
 			failed = true;

@@ -19,12 +19,13 @@ $c->sql($_, 'CREATE TABLE t (a int)') foreach $c->ids;
 $c->start_remote;
 $c->wait_applied($c->create_point('one'));
 
+my $log = -s $c->source(-1)->logfile;
 $c->sql(-1, 'DROP EXTENSION multisite_repl');
 $c->sql($_, 'INSERT INTO t VALUES (1)') foreach $c->ids;
 my $failed = 0;
 for (1 .. 600)
 {
-	last if $failed = slurp_file($c->source(-1)->logfile) =~ /multisite points failed: .*extension/;
+	last if $failed = slurp_file($c->source(-1)->logfile, $log) =~ /multisite points failed: .*extension/;
 	$c->sql(-1, 'INSERT INTO t VALUES (2); SELECT pg_sleep(0.1)');
 }
 ok($failed, 'the point manager says what is missing');

@@ -29,7 +29,8 @@ $c->wait_applied($c->create_point('one'));
 my @nodes = ($c->source(-1), $c->remote(-1));
 my $longest = 0;
 $_->stop foreach @nodes;
-foreach my $round (1 .. $ENV{MULTISITE_TEST_LONG} ? 100 : 10)
+my $rounds = $ENV{MULTISITE_TEST_LONG} ? 100 : 10;
+foreach my $round (1 .. $rounds)
 {
 	$_->start foreach @nodes;
 	usleep(rand(400_000));
