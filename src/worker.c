@@ -366,9 +366,11 @@ worker_main(const WorkerRoutine *routine)
 		PG_CATCH();
 		{
 			ErrorData  *edata;
-			bool		asked = request_is_open(routine->kind);
+			bool		asked;
 
 			HOLD_INTERRUPTS();
+			LWLockReleaseAll();
+			asked = request_is_open(routine->kind);
 			MemoryContextSwitchTo(context);
 			edata = CopyErrorData();
 			FlushErrorState();
