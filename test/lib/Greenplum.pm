@@ -430,6 +430,51 @@ sub start_remote
 
 =pod
 
+=head2 $c->copy_remote($id)
+
+A copy of a remote segment as it is now, on a port of its own, that is not
+started; it goes no further, since it does without the extension.
+
+=cut
+
+sub copy_remote
+{
+	my ($self, $id) = @_;
+	my $server = $self->{dr}{$id};
+	my $copy = { %$server, name => "copy_$server->{name}", dir => "$self->{dir}/copy_$server->{name}", port => free_port() };
+
+	$copy->{log} = "$copy->{dir}.log";
+	$self->stop($server);
+	command('cp', '-a', $server->{dir}, $copy->{dir});
+	$self->start($server);
+	append("$copy->{dir}/postgresql.conf", "port = $copy->{port}\nshared_preload_libraries = ''\n");
+	return $copy;
+}
+
+=pod
+
+=head2 $c->delay_restore_point($id, $seconds)
+
+Makes a source segment's restore points late, by a wrapper around the function
+that writes them: what makes a point has to hold for all that time.
+
+=cut
+
+sub delay_restore_point
+{
+	my ($self, $id, $seconds) = @_;
+
+	$self->query($self->{main}{$id}, "
+		ALTER FUNCTION pg_catalog.pg_create_restore_point(text) RENAME TO pg_create_restore_point_now;
+		CREATE FUNCTION pg_catalog.pg_create_restore_point(name text) RETURNS pg_lsn LANGUAGE plpgsql AS \$\$
+		BEGIN
+			PERFORM pg_sleep($seconds);
+			RETURN pg_catalog.pg_create_restore_point_now(name);
+		END \$\$", options => ' -c allow_system_table_mods=on');
+}
+
+=pod
+
 =head2 Points and promotion, as in Multisite.pm
 
 =cut
@@ -490,12 +535,13 @@ sub configure
 	$self->start($coordinator);
 }
 
-# What a table holds, seen from a coordinator.
+# What each segment holds of a table, seen from a coordinator.  A query on the
+# table itself would read a replicated one on one segment alone.
 sub digest
 {
 	my ($self, $site, $table) = @_;
-	return $self->query($self->{$site}{-1},
-		"SELECT count(*), md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM $table t");
+	return $self->query($self->{$site}{-1}, "SELECT gp_segment_id, count(*), md5(string_agg(t::text, '|' ORDER BY t::text))
+		FROM gp_dist_random('$table') t GROUP BY 1 ORDER BY 1");
 }
 
 =pod
