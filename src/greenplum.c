@@ -229,11 +229,20 @@ multisite_flush_wal(PG_FUNCTION_ARGS)
  * they should wait for the mirror, and for ever where there is none.
  *
  * Whether a walsender counts is seen by its state, which it changes from
- * "catchup" to "streaming".  Ours is given the state of one that carries a
- * base backup, and leaves that as it is.  Who commits looks at the states
- * under SyncRepLock, so nobody sees it before.
+ * "catchup" to "streaming".  Ours is given the state of one that has only been
+ * connected to, and leaves that as it is.  (That of one that carries a base
+ * backup would do as well, but gpstate would tell of a mirror that is being
+ * made.)  Who commits looks at the states under SyncRepLock, so nobody sees it
+ * before.
+ *
+ * One thing remains.  The walsender looks at its state, and then changes it: if
+ * we come in between it streams, for all to see.  That happens once at most,
+ * but a commit that waits for it then waits until it ends, hidden again or not.
+ * So if it is seen it is replaced.
  * ------------------------------------------------------------------------
  */
+
+#define HIDDEN_STATE	WALSNDSTATE_STARTUP
 
 void
 greenplum_begin_to_hide(void)
@@ -256,7 +265,7 @@ greenplum_hide_walsender(int pid)
 		SpinLockAcquire(&walsnd->mutex);
 		if (walsnd->pid == pid)
 		{
-			walsnd->state = WALSNDSTATE_BACKUP;
+			walsnd->state = HIDDEN_STATE;
 			found = true;
 		}
 		SpinLockRelease(&walsnd->mutex);
@@ -266,6 +275,28 @@ greenplum_hide_walsender(int pid)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("the walsender of this server's publisher has ended")));
+}
+
+void
+greenplum_check_hidden(int pid)
+{
+	bool		seen = false;
+
+	if (!ON_GREENPLUM)
+		return;
+	for (int i = 0; i < max_wal_senders; i++)
+	{
+		WalSnd	   *walsnd = &WalSndCtl->walsnds[i];
+
+		SpinLockAcquire(&walsnd->mutex);
+		seen |= walsnd->pid == pid && walsnd->state == WALSNDSTATE_STREAMING;
+		SpinLockRelease(&walsnd->mutex);
+	}
+	if (seen)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("the walsender of this server's publisher could be taken for a mirror's"),
+				 errdetail("It is replaced by another one.")));
 }
 
 void

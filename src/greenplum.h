@@ -34,6 +34,9 @@ extern void greenplum_cut(Peer *dispatcher, WireManifest *manifest,
 extern void greenplum_begin_to_hide(void);
 extern void greenplum_hide_walsender(int pid);
 
+/* ERROR if it is seen nevertheless; to be called again and again. */
+extern void greenplum_check_hidden(int pid);
+
 /* ERROR on Greenplum, for a function that is not made for it. */
 extern void greenplum_refuse(const char *function);
 

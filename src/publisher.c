@@ -1012,7 +1012,8 @@ show_state(bool blocked)
 static long
 gather_time(TimestampTz taken_at)
 {
-	bool		awaited = SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+	/* on Greenplum that names mirrors, which we are none of */
+	bool		awaited = !ON_GREENPLUM && SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
 	int			ms = kafka_under_way(producer) > 0 ? GATHER_LONGEST_MS : awaited ? 0 : GATHER_MS;
 
 	if (sent_lsn + batch_len < worker_slot()->target_lsn)
@@ -1048,6 +1049,7 @@ stream(void)
 				follow_timeline();
 				continue;
 			}
+			greenplum_check_hidden(PQbackendPID(server.conn));
 			if (sent_lsn + batch_len != before)
 			{
 				taken_at = GetCurrentTimestamp();
