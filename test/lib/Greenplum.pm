@@ -535,13 +535,14 @@ sub configure
 	$self->start($coordinator);
 }
 
-# What each segment holds of a table, seen from a coordinator.  A query on the
-# table itself would read a replicated one on one segment alone.
+# What a table holds, seen from a coordinator and on each segment: of a
+# replicated table the coordinator reads one segment only.
 sub digest
 {
 	my ($self, $site, $table) = @_;
-	return $self->query($self->{$site}{-1}, "SELECT gp_segment_id, count(*), md5(string_agg(t::text, '|' ORDER BY t::text))
-		FROM gp_dist_random('$table') t GROUP BY 1 ORDER BY 1");
+	return join("\n", map {
+		$self->query($self->{$site}{$_},
+			"SELECT count(*), md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM $table t") } $self->ids);
 }
 
 =pod
