@@ -17,6 +17,8 @@ my $c = Greenplum->new('bank', conf => GreenplumBank->conf);
 $c->start_source;
 my $bank = GreenplumBank->new($c);
 $c->start_remote;
+# as in 105, where this makes a torn cut at once
+$c->delay_restore_point(1, 0.05);
 $bank->start;
 
 sub is_whole
@@ -51,7 +53,7 @@ $c->start($behind);
 Greenplum::command('pg_ctl', '-D', $behind->{dir}, '-w', '-t', $Greenplum::timeout, 'promote');
 my @torn = $bank->torn(0 => $behind);
 cmp_ok(scalar(grep { /has step \d+ and not \d+/ } @torn), '>', 0,
-	'a segment that was promoted five points before the rest is seen: ' . scalar(@torn) . ' faults, ' . ($torn[0] // 'none'));
+	'a segment that was promoted at another point than the rest is seen: ' . scalar(@torn) . ' faults');
 cmp_ok(scalar(grep { /^transfer \S+ has 1 legs/ } @torn), '>', 0, 'by transfers with one leg, too');
 $c->stop($behind);
 
