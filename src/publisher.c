@@ -752,6 +752,8 @@ send_feedback(bool force)
 	XLogRecPtr	flush = multisite_durability == DURABILITY_REMOTE ? least_remote(false) : acked_lsn;
 	XLogRecPtr	replay = least_remote(true);
 
+	/* first: no commit that waits for a mirror may be released by what we say */
+	greenplum_check_hidden(PQbackendPID(server.conn));
 	if (!force && flush == reported_flush && replay == reported_replay &&
 		!TimestampDifferenceExceeds(reported_at, now, status_interval()))
 		return;
@@ -1049,7 +1051,6 @@ stream(void)
 				follow_timeline();
 				continue;
 			}
-			greenplum_check_hidden(PQbackendPID(server.conn));
 			if (sent_lsn + batch_len != before)
 			{
 				taken_at = GetCurrentTimestamp();
