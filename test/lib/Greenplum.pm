@@ -53,7 +53,7 @@ my @started;
 =head2 Greenplum->new($name, %options)
 
 segments: how many primaries besides the coordinator (3).  mirrors: 1 to give
-each of them a mirror.  conf: more lines for every postgresql.conf.
+each of them a mirror; standby: 1 to give the coordinator one.  conf: more lines for every postgresql.conf.
 
 =cut
 
@@ -65,6 +65,7 @@ sub new
 		cluster => sprintf('gp_%s_%d_%d_%d', $name, time(), $$, $instance++),
 		segments => $options{segments} // 3,
 		mirrors => $options{mirrors} // 0,
+		standby => $options{standby} // 0,
 		conf => $options{conf} // '',
 		dir => Cwd::abs_path($ENV{TESTDATADIR} // '.') . "/$name",
 		# the path of a socket must be short
@@ -143,7 +144,7 @@ sub describe
 	return $self->{$site}{$id} = {
 		name => "${site}_$name",
 		content => $id,
-		dbid => $id + 2 + ($site eq 'mirror' ? $self->{segments} : 0),
+		dbid => $id + 2 + ($site ne 'mirror' ? 0 : $id < 0 ? ($self->{mirrors} + 1) * $self->{segments} + 1 : $self->{segments}),
 		dir => "$self->{dir}/${site}_$name",
 		log => "$self->{dir}/${site}_$name.log",
 		port => free_port(),
@@ -165,6 +166,8 @@ sub start
 	my ($self, $server) = @_;
 
 	push @started, $server unless grep { $_ == $server } @started;
+	# by it a coordinator reaches itself, which some queries need
+	local $ENV{PGHOST} = $server->{host};
 	# not a child of ours that could hold our output open
 	return if system("pg_ctl -D '$server->{dir}' -l '$server->{log}' -w -t $timeout "
 		  . "-o '-c gp_role=$server->{role}' start </dev/null >/dev/null 2>&1") == 0;
@@ -370,6 +373,7 @@ sub start_source
 	$coordinator->{role} = 'dispatch';
 	$self->start($self->{main}{$_}) foreach $self->primaries, -1;
 	$self->add_mirror($_) foreach $self->{mirrors} ? $self->primaries : ();
+	$self->add_mirror(-1) if $self->{standby};
 	$self->sql('CREATE EXTENSION multisite_repl');
 	$self->wait_published($_) foreach $self->ids;
 }
@@ -386,6 +390,14 @@ sub add_mirror
 		'--no-sync', '--wal-method=stream', '--create-slot', '--slot=internal_wal_replication_slot', '-R',
 		'--target-gp-dbid', $mirror->{dbid});
 	append("$mirror->{dir}/postgresql.conf", "port = $mirror->{port}\n");
+	if ($id < 0)
+	{
+		$self->query($primary, "SELECT gp_add_master_standby('127.0.0.1', '127.0.0.1', '$mirror->{dir}', $mirror->{port})",
+			role => 'utility');
+		$self->start($mirror);
+		$self->wait_for($primary, q{SELECT bool_or(sync_state = 'sync') FROM pg_stat_replication});
+		return;
+	}
 	$self->start($mirror);
 	$self->query($self->{main}{-1}, "SELECT gp_add_segment_mirror($id\::int2, '127.0.0.1', '127.0.0.1', "
 		  . "$mirror->{port}, '$mirror->{dir}')", role => 'utility');
