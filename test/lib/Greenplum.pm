@@ -394,6 +394,9 @@ sub add_mirror
 	{
 		$self->query($primary, "SELECT gp_add_master_standby('127.0.0.1', '127.0.0.1', '$mirror->{dir}', $mirror->{port})",
 			role => 'utility');
+		# Greenplum tells distributed transactions of one start from those of
+		# another by the second
+		sleep 1;
 		$self->start($mirror);
 		$self->wait_for($primary, q{SELECT bool_or(sync_state = 'sync') FROM pg_stat_replication});
 		return;
