@@ -921,7 +921,14 @@ follow_timeline(void)
 	}
 	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CONNECT_TIMEOUT_MS);
 	if (PQputCopyEnd(server.conn, NULL) <= 0)
-		server_failed("end a timeline");
+	{
+		/* the copy was ended by an error, which has come already */
+		result = PQgetResult(server.conn);
+		if (PQresultStatus(result) == PGRES_FATAL_ERROR)
+			peer_set_error(&server, PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+		PQclear(result);
+		server_failed("read WAL from its own server");
+	}
 	if (server.result)
 		PQclear(server.result);
 	server.result = NULL;
