@@ -462,6 +462,17 @@ content_id_compat(void)
 #endif
 }
 
+/* Which server of its gp_segment_configuration this one takes itself for */
+static inline int
+dbid_compat(void)
+{
+#ifdef GP_VERSION_NUM
+	return GpIdentity.dbid;
+#else
+	return -1;
+#endif
+}
+
 /* Is this a coordinator's transaction that segments take part in? */
 static inline bool
 is_distributed_compat(void)

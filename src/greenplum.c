@@ -229,11 +229,20 @@ multisite_flush_wal(PG_FUNCTION_ARGS)
  * they should wait for the mirror, and for ever where there is none.
  *
  * Whether a walsender counts is seen by its state, which it changes from
- * "catchup" to "streaming".  Ours is given the state of one that carries a
- * base backup, and leaves that as it is.  Who commits looks at the states
- * under SyncRepLock, so nobody sees it before.
+ * "catchup" to "streaming".  Ours is given the state of one that has only been
+ * connected to, and leaves that as it is.  (That of one that carries a base
+ * backup would do as well, but gpstate would tell of a mirror that is being
+ * made.)  Who commits looks at the states under SyncRepLock, so nobody sees it
+ * before.
+ *
+ * One thing remains.  The walsender looks at its state, and then changes it: if
+ * we come in between it streams, for all to see.  That happens once at most,
+ * but a commit that waits for it then waits until it ends, hidden again or not.
+ * So if it is seen it is replaced.
  * ------------------------------------------------------------------------
  */
+
+#define HIDDEN_STATE	WALSNDSTATE_STARTUP
 
 void
 greenplum_begin_to_hide(void)
@@ -256,7 +265,7 @@ greenplum_hide_walsender(int pid)
 		SpinLockAcquire(&walsnd->mutex);
 		if (walsnd->pid == pid)
 		{
-			walsnd->state = WALSNDSTATE_BACKUP;
+			walsnd->state = HIDDEN_STATE;
 			found = true;
 		}
 		SpinLockRelease(&walsnd->mutex);
@@ -266,6 +275,28 @@ greenplum_hide_walsender(int pid)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("the walsender of this server's publisher has ended")));
+}
+
+void
+greenplum_check_hidden(int pid)
+{
+	bool		seen = false;
+
+	if (!ON_GREENPLUM)
+		return;
+	for (int i = 0; i < max_wal_senders; i++)
+	{
+		WalSnd	   *walsnd = &WalSndCtl->walsnds[i];
+
+		SpinLockAcquire(&walsnd->mutex);
+		seen |= walsnd->pid == pid && walsnd->state == WALSNDSTATE_STREAMING;
+		SpinLockRelease(&walsnd->mutex);
+	}
+	if (seen)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("the walsender of this server's publisher could be taken for a mirror's"),
+				 errdetail("It is replaced by another one.")));
 }
 
 void
@@ -313,6 +344,76 @@ greenplum_check_start(void)
 					multisite_source_site),
 			 errdetail("It is a copy of that site's coordinator, and would end that site's prepared transactions."),
 			 errhint("Start it with gp_role=utility. After its promotion, write the addresses of this site's segments into gp_segment_configuration and call multisite_accept_configuration().")));
+}
+
+/* The dbid that the catalog has for a primary, or the coordinator; 0 if none. */
+static int
+catalog_dbid(int32 content)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(content)};
+	int			dbid = 0;
+	bool		isnull;
+
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT dbid::integer FROM pg_catalog.gp_segment_configuration "
+							  "WHERE content = $1 AND role = 'p'",
+							  1, types, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read gp_segment_configuration");
+	if (SPI_processed == 1)
+		dbid = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+	return dbid;
+}
+
+void
+greenplum_check_promotion(void)
+{
+	int			dbid;
+
+	if (!ON_GREENPLUM)
+		return;
+
+	/*
+	 * At the end of its recovery a coordinator makes itself the one that the
+	 * catalog names.  It has nothing to do if it is that already, as a copy
+	 * of the source's coordinator is; it refuses if it is neither that nor
+	 * the standby.
+	 */
+	dbid = catalog_dbid(COORDINATOR_ID);
+	if (dbid != dbid_compat())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this server is not the coordinator that its gp_segment_configuration names"),
+				 errdetail("Its gp_dbid is %d, the coordinator's dbid is %d: the source has activated its standby coordinator.",
+						   dbid_compat(), dbid),
+				 errhint("Write gp_dbid = %d into internal.auto.conf, restart this server with gp_role=utility, and call multisite_promote() again.",
+						 dbid)));
+}
+
+/*
+ * A coordinator does not find itself in the catalog by another dbid than it
+ * has.  A segment refuses the fault tolerance service's questions if they are
+ * for another one; it is asked as soon as it has a mirror.
+ */
+static void
+check_dbids(Peer *peers, int npeers, TimestampTz deadline)
+{
+	peers_send(peers, npeers, "SELECT pg_catalog.current_setting('gp_dbid')", 0, NULL);
+	(void) peers_collect(peers, npeers, deadline);
+	segments_require_all(peers, npeers, "be asked for its gp_dbid");
+	for (int i = 0; i < npeers; i++)
+	{
+		int			is = pg_strtoint32(PQgetvalue(peers[i].result, 0, 0));
+		int			dbid = catalog_dbid(peers[i].segment);
+
+		if (dbid != is)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("gp_segment_configuration has dbid %d for content %d", dbid, peers[i].segment),
+					 errdetail("The gp_dbid of that server is %d.", is),
+					 errhint("Correct the row's dbid.")));
+	}
 }
 
 /* ERROR unless the only coordinator is this server, and there are no mirrors. */
@@ -372,6 +473,7 @@ write_accepted(void)
 Datum
 multisite_accept_configuration(PG_FUNCTION_ARGS)
 {
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CONNECT_TIMEOUT_MS);
 	int			npeers;
 	Peer	   *peers;
 
@@ -390,8 +492,8 @@ multisite_accept_configuration(PG_FUNCTION_ARGS)
 				 errmsg("this server is no promoted coordinator"),
 				 errhint("Call multisite_promote() first.")));
 	check_catalog();
-	peers = segments_connect_site(false, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CONNECT_TIMEOUT_MS),
-								  &npeers);
+	peers = segments_connect_site(false, deadline, &npeers);
+	check_dbids(peers, npeers, deadline);
 	for (int i = 0; i < npeers; i++)
 		peer_close(&peers[i]);
 	write_accepted();

@@ -18,6 +18,12 @@
 extern void greenplum_check_start(void);
 
 /*
+ * Before a promotion: ERROR if this coordinator's catalog names another one
+ * than it is, since its recovery would then end by a FATAL.
+ */
+extern void greenplum_check_promotion(void);
+
+/*
  * Makes a consistent cut over a session that dispatches: fills in the times
  * of the manifest, and the entries of the coordinator and of nentries - 1
  * segments, the coordinator's first.  All restore points are durable then.
@@ -33,6 +39,9 @@ extern void greenplum_cut(Peer *dispatcher, WireManifest *manifest,
  */
 extern void greenplum_begin_to_hide(void);
 extern void greenplum_hide_walsender(int pid);
+
+/* ERROR if it is seen nevertheless; to be called again and again. */
+extern void greenplum_check_hidden(int pid);
 
 /* ERROR on Greenplum, for a function that is not made for it. */
 extern void greenplum_refuse(const char *function);

@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "greenplum.h"
 #include "offline.h"
 #include "settings.h"
 #include "shared_state.h"
@@ -118,6 +119,7 @@ multisite_promote(PG_FUNCTION_ARGS)
 		PG_RETURN_TEXT_P(cstring_to_text(multisite_shared->promoted_at));
 	}
 	require_remote_coordinator();
+	greenplum_check_promotion();
 	if (point && strlen(point) >= WIRE_NAME_SIZE)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -752,6 +752,8 @@ send_feedback(bool force)
 	XLogRecPtr	flush = multisite_durability == DURABILITY_REMOTE ? least_remote(false) : acked_lsn;
 	XLogRecPtr	replay = least_remote(true);
 
+	/* first: no commit that waits for a mirror may be released by what we say */
+	greenplum_check_hidden(PQbackendPID(server.conn));
 	if (!force && flush == reported_flush && replay == reported_replay &&
 		!TimestampDifferenceExceeds(reported_at, now, status_interval()))
 		return;
@@ -919,7 +921,14 @@ follow_timeline(void)
 	}
 	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CONNECT_TIMEOUT_MS);
 	if (PQputCopyEnd(server.conn, NULL) <= 0)
-		server_failed("end a timeline");
+	{
+		/* the copy was ended by an error, which has come already */
+		result = PQgetResult(server.conn);
+		if (PQresultStatus(result) == PGRES_FATAL_ERROR)
+			peer_set_error(&server, PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+		PQclear(result);
+		server_failed("read WAL from its own server");
+	}
 	if (server.result)
 		PQclear(server.result);
 	server.result = NULL;
@@ -1012,7 +1021,8 @@ show_state(bool blocked)
 static long
 gather_time(TimestampTz taken_at)
 {
-	bool		awaited = SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+	/* on Greenplum that names mirrors, which we are none of */
+	bool		awaited = !ON_GREENPLUM && SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
 	int			ms = kafka_under_way(producer) > 0 ? GATHER_LONGEST_MS : awaited ? 0 : GATHER_MS;
 
 	if (sent_lsn + batch_len < worker_slot()->target_lsn)

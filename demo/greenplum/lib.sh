@@ -29,7 +29,8 @@ gp_table() { as_server psql -Xq -v ON_ERROR_STOP=1 -P footer=off -h "$dir" -p "$
 # start_in ROLE DIRECTORY
 start_in()
 {
-	as_server pg_ctl -D "$2" -l "$2.log" -w -t 60 -o "-c gp_role=$1" start >/dev/null ||
+	# by PGHOST a coordinator reaches itself, which some queries need
+	as_server env PGHOST="$dir" pg_ctl -D "$2" -l "$2.log" -w -t 60 -o "-c gp_role=$1" start >/dev/null ||
 		{ tail -20 "$2.log"; die "could not start $2"; }
 }
 stop_server() { as_server pg_ctl -D "$1" -m fast -w stop >/dev/null; }

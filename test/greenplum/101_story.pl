@@ -101,6 +101,12 @@ $swap->();
 $c->configure;
 
 is($c->digest('dr', $_), $digest{$_}, "table $_ holds exactly the point") foreach @tables;
+# a control: one row of one segment is not as it was
+foreach my $table (@tables)
+{
+	$c->query($c->server('dr', 2), "DELETE FROM $table WHERE a IN (SELECT a FROM $table LIMIT 1)");
+	isnt($c->digest('dr', $table), $digest{$table}, "and it is seen if a segment lacks a row of $table");
+}
 is($c->remote_sql('SELECT count(*) FROM gp_dist_random(\'pg_prepared_xacts\')'), '0', 'nothing is in doubt');
 $c->remote_sql("INSERT INTO $_ SELECT i, 'a new life' FROM generate_series(1, 1000) i") foreach @tables;
 $c->remote_sql('CREATE TABLE later (a int) DISTRIBUTED BY (a); INSERT INTO later SELECT generate_series(1, 100)');

@@ -23,6 +23,8 @@ my $primary = $c->server('main', 0);
 is($c->query($primary, 'SHOW synchronous_standby_names'), '*', 'the primary has a synchronous mirror');
 is($c->query($primary, q{SELECT string_agg(application_name, ',' ORDER BY application_name)
 		FROM pg_stat_replication WHERE sync_state = 'sync'}), 'gp_walreceiver', 'which is the mirror alone');
+is($c->sql(q{SELECT string_agg(application_name || ' ' || sync_state, ', ' ORDER BY application_name)
+		FROM gp_stat_replication WHERE gp_segment_id = 0}), 'gp_walreceiver sync, multisite potential', 'and gp_stat_replication says so, too');
 
 $c->sql(q{INSERT INTO t SELECT i, 'behind the point' FROM generate_series(1, 1000) i});
 $c->cut($primary);
@@ -53,6 +55,12 @@ $c->query($c->server('dr', -1), q{INSERT INTO gp_segment_configuration
 	WHERE content = 1}, options => ' -c allow_system_table_mods=on');
 ($out, $err) = $c->psql($c->server('dr', -1), 'SELECT multisite_accept_configuration()');
 like($err, qr/gp_segment_configuration has 1 mirrors/, 'a mirror is the source\'s');
+# Greenplum's catalog knows the source's mirror by another dbid
+$c->rewrite_catalog;
+$c->query($c->server('dr', -1), "UPDATE gp_segment_configuration SET dbid = $c->{main}{0}{dbid} WHERE content = 0",
+	options => ' -c allow_system_table_mods=on');
+($out, $err) = $c->psql($c->server('dr', -1), 'SELECT multisite_accept_configuration()');
+like($err, qr/gp_segment_configuration has dbid $c->{main}{0}{dbid} for content 0/, 'a dbid is the source\'s');
 $c->configure;
 is($c->digest('dr', 't'), $digest, 'the remote cluster is exactly at it');
 $c->remote_sql(q{INSERT INTO t SELECT i, 'a new life' FROM generate_series(1, 1000) i});

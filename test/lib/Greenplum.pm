@@ -53,7 +53,7 @@ my @started;
 =head2 Greenplum->new($name, %options)
 
 segments: how many primaries besides the coordinator (3).  mirrors: 1 to give
-each of them a mirror.  conf: more lines for every postgresql.conf.
+each of them a mirror; standby: 1 to give the coordinator one.  conf: more lines for every postgresql.conf.
 
 =cut
 
@@ -65,6 +65,7 @@ sub new
 		cluster => sprintf('gp_%s_%d_%d_%d', $name, time(), $$, $instance++),
 		segments => $options{segments} // 3,
 		mirrors => $options{mirrors} // 0,
+		standby => $options{standby} // 0,
 		conf => $options{conf} // '',
 		dir => Cwd::abs_path($ENV{TESTDATADIR} // '.') . "/$name",
 		# the path of a socket must be short
@@ -143,7 +144,7 @@ sub describe
 	return $self->{$site}{$id} = {
 		name => "${site}_$name",
 		content => $id,
-		dbid => $id + 2 + ($site eq 'mirror' ? $self->{segments} : 0),
+		dbid => $id + 2 + ($site ne 'mirror' ? 0 : $id < 0 ? ($self->{mirrors} + 1) * $self->{segments} + 1 : $self->{segments}),
 		dir => "$self->{dir}/${site}_$name",
 		log => "$self->{dir}/${site}_$name.log",
 		port => free_port(),
@@ -165,6 +166,8 @@ sub start
 	my ($self, $server) = @_;
 
 	push @started, $server unless grep { $_ == $server } @started;
+	# by it a coordinator reaches itself, which some queries need
+	local $ENV{PGHOST} = $server->{host};
 	# not a child of ours that could hold our output open
 	return if system("pg_ctl -D '$server->{dir}' -l '$server->{log}' -w -t $timeout "
 		  . "-o '-c gp_role=$server->{role}' start </dev/null >/dev/null 2>&1") == 0;
@@ -370,6 +373,7 @@ sub start_source
 	$coordinator->{role} = 'dispatch';
 	$self->start($self->{main}{$_}) foreach $self->primaries, -1;
 	$self->add_mirror($_) foreach $self->{mirrors} ? $self->primaries : ();
+	$self->add_mirror(-1) if $self->{standby};
 	$self->sql('CREATE EXTENSION multisite_repl');
 	$self->wait_published($_) foreach $self->ids;
 }
@@ -386,6 +390,17 @@ sub add_mirror
 		'--no-sync', '--wal-method=stream', '--create-slot', '--slot=internal_wal_replication_slot', '-R',
 		'--target-gp-dbid', $mirror->{dbid});
 	append("$mirror->{dir}/postgresql.conf", "port = $mirror->{port}\n");
+	if ($id < 0)
+	{
+		$self->query($primary, "SELECT gp_add_master_standby('127.0.0.1', '127.0.0.1', '$mirror->{dir}', $mirror->{port})",
+			role => 'utility');
+		# Greenplum tells distributed transactions of one start from those of
+		# another by the second
+		sleep 1;
+		$self->start($mirror);
+		$self->wait_for($primary, q{SELECT bool_or(sync_state = 'sync') FROM pg_stat_replication});
+		return;
+	}
 	$self->start($mirror);
 	$self->query($self->{main}{-1}, "SELECT gp_add_segment_mirror($id\::int2, '127.0.0.1', '127.0.0.1', "
 		  . "$mirror->{port}, '$mirror->{dir}')", role => 'utility');
@@ -426,6 +441,51 @@ sub start_remote
 {
 	my ($self) = @_;
 	$self->start($self->init_remote($_)) foreach $self->primaries, -1;
+}
+
+=pod
+
+=head2 $c->copy_remote($id)
+
+A copy of a remote segment as it is now, on a port of its own, that is not
+started; it goes no further, since it does without the extension.
+
+=cut
+
+sub copy_remote
+{
+	my ($self, $id) = @_;
+	my $server = $self->{dr}{$id};
+	my $copy = { %$server, name => "copy_$server->{name}", dir => "$self->{dir}/copy_$server->{name}", port => free_port() };
+
+	$copy->{log} = "$copy->{dir}.log";
+	$self->stop($server);
+	command('cp', '-a', $server->{dir}, $copy->{dir});
+	$self->start($server);
+	append("$copy->{dir}/postgresql.conf", "port = $copy->{port}\nshared_preload_libraries = ''\n");
+	return $copy;
+}
+
+=pod
+
+=head2 $c->delay_restore_point($id, $seconds)
+
+Makes a source segment's restore points late, by a wrapper around the function
+that writes them: what makes a point has to hold for all that time.
+
+=cut
+
+sub delay_restore_point
+{
+	my ($self, $id, $seconds) = @_;
+
+	$self->query($self->{main}{$id}, "
+		ALTER FUNCTION pg_catalog.pg_create_restore_point(text) RENAME TO pg_create_restore_point_now;
+		CREATE FUNCTION pg_catalog.pg_create_restore_point(name text) RETURNS pg_lsn LANGUAGE plpgsql AS \$\$
+		BEGIN
+			PERFORM pg_sleep($seconds);
+			RETURN pg_catalog.pg_create_restore_point_now(name);
+		END \$\$", options => ' -c allow_system_table_mods=on');
 }
 
 =pod
@@ -490,12 +550,14 @@ sub configure
 	$self->start($coordinator);
 }
 
-# What a table holds, seen from a coordinator.
+# What a table holds, seen from a coordinator and on each segment: of a
+# replicated table the coordinator reads one segment only.
 sub digest
 {
 	my ($self, $site, $table) = @_;
-	return $self->query($self->{$site}{-1},
-		"SELECT count(*), md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM $table t");
+	return join("\n", map {
+		$self->query($self->{$site}{$_},
+			"SELECT count(*), md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM $table t") } $self->ids);
 }
 
 =pod

@@ -12,7 +12,9 @@ say "The remote cluster gets its own segments"
 {
 	echo "BEGIN; DELETE FROM gp_segment_configuration WHERE role = 'm';"
 	as_server cat "$mapping" | while IFS='|' read -r content host address port directory; do
-		echo "UPDATE gp_segment_configuration SET hostname = '$host', address = '$address', port = $port,
+		# the source's dbid is another one if a mirror has taken over there
+		dbid=$(PGOPTIONS="-c gp_role=utility" as_server psql -XAtq -h "$address" -p "$port" -d postgres -c "SHOW gp_dbid" </dev/null)
+		echo "UPDATE gp_segment_configuration SET dbid = $dbid, hostname = '$host', address = '$address', port = $port,
 			datadir = '$directory', preferred_role = 'p', mode = 'n', status = 'u' WHERE content = $content;"
 	done
 	echo "COMMIT;"
