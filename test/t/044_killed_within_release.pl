@@ -45,6 +45,16 @@ sub start
 	$c->remote($id)->start;
 }
 
+# For a server that was killed.
+sub forget_pid
+{
+	my ($id) = @_;
+	my $node = $c->remote($id);
+
+	$node->{_pid} = undef;
+	unlink $node->data_dir . '/postmaster.pid';
+}
+
 sub dead
 {
 	my ($id) = @_;
@@ -74,7 +84,8 @@ sub release
 	}
 	append_to_file($file{$_}, ($step{$_} // '') . "\n") foreach @ids;
 	# the coordinator may die before it has answered
-	eval { $c->remote_sql(-1, 'SELECT multisite_resume()') };
+	my $resumed = eval { $c->remote_sql(-1, 'SELECT multisite_resume()'); 1 };
+	my $asked = time();
 
 	my %left = map { $_ => 1 } @ids;
 	my $until = time() + 2 * $PostgreSQL::Test::Utils::timeout_default;
@@ -84,6 +95,15 @@ sub release
 		{
 			delete $left{$id} if dead($id) ||
 			  (eval { $c->remote_sql($id, 'SELECT pg_last_wal_replay_lsn()') } // '') eq $to{$id};
+		}
+		if (!$resumed && dead(-1) && time() > $asked + 10)
+		{
+			# it died at its step when WAL came that nobody waits for, before it was asked
+			unlink $file{-1};
+			forget_pid(-1);
+			start(-1);
+			$resumed = eval { $c->remote_sql(-1, 'SELECT multisite_resume()'); 1 };
+			$left{-1} = 1;
 		}
 		die 'no receiver came to its step' if time() > $until;
 		usleep(50_000);
@@ -108,8 +128,7 @@ sub release
 		my $node = $c->remote($id);
 
 		$at{ $steps{$id}[-1] }++;
-		$node->{_pid} = undef;
-		unlink $node->data_dir . '/postmaster.pid';
+		forget_pid($id);
 		# to what recovery gets without us
 		$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
 		$node->start;
