@@ -261,9 +261,12 @@ phase('reconnects', 'connections to Kafka', $long ? 12500 : 300, sub {
 # the coordinator's connections to a segment
 my $killer = Session->new($c->source(0));
 phase('sessions', 'connections of the coordinator', $long ? 1250 : 50, sub {
-	my $n = $killer->query(q{SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
-		WHERE application_name = 'multisite' AND backend_type = 'client backend'});
+	my $pids = $killer->query(q{SELECT string_agg(pid::text, ',') FROM pg_stat_activity
+		WHERE application_name = 'multisite' AND backend_type = 'client backend' AND pg_terminate_backend(pid)});
+	my $n = () = $pids =~ /\d+/g;
 
+	# PostgreSQL 13 cannot be told to wait for their ends
+	usleep(10_000) while $n && $killer->query("SELECT count(*) FROM pg_stat_activity WHERE pid IN ($pids)") > 0;
 	$watch->query('SELECT multisite_create_consistency_point()');
 	return $n;
 });
