@@ -261,8 +261,8 @@ phase('reconnects', 'connections to Kafka', $long ? 12500 : 300, sub {
 # the coordinator's connections to a segment
 my $killer = Session->new($c->source(0));
 phase('sessions', 'connections of the coordinator', $long ? 1250 : 50, sub {
-	my $pids = $killer->query(q{SELECT string_agg(pid::text, ',') FROM pg_stat_activity
-		WHERE application_name = 'multisite' AND backend_type = 'client backend' AND pg_terminate_backend(pid)});
+	my $pids = $killer->query(q{SELECT string_agg(pid::text, ',') FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
+		WHERE application_name = 'multisite' AND backend_type = 'client backend'});
 	my $n = () = $pids =~ /\d+/g;
 
 	# PostgreSQL 13 cannot be told to wait for their ends
