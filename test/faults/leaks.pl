@@ -285,7 +285,7 @@ phase('attempts', 'attempts of all workers', $long ? 100 : 10, sub {
 	$memory = 96 - $memory;
 	foreach my $node (@nodes)
 	{
-		$node->adjust_conf('postgresql.conf', 'multisite.publisher_memory', "${memory}MB");
+		$node->append_conf('postgresql.conf', "multisite.publisher_memory = ${memory}MB");
 	}
 	$_->query('SELECT pg_reload_conf()') foreach @sessions;
 	$c->wait_applied($watch->query('SELECT multisite_create_consistency_point()'));
