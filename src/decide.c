@@ -241,6 +241,19 @@ decide_release(const WireRelease *newest, uint64 released_point, uint64 staged_p
 		newest->released_point <= staged_point;
 }
 
+bool
+decide_answer(const WireRelease *newest, int64 withdrawn_at, int64 status_end)
+{
+	return withdrawn_at >= newest->status_offset || newest->status_offset > status_end;
+}
+
+bool
+decide_leave(const WireRelease *newest, uint64 behind, int64 withdrawn_at)
+{
+	return withdrawn_at >= 0 && newest->decision > behind &&
+		newest->status_offset > withdrawn_at;
+}
+
 PromotionStep
 decide_promotion_step(const WireRelease *newest, bool coordinator,
 					  uint64 released_point, uint64 applied_point)

@@ -141,6 +141,22 @@ extern bool decide_newer(const WireRelease *newest, const WireRelease *release);
 extern bool decide_release(const WireRelease *newest, uint64 released_point,
 						   uint64 staged_point);
 
+/*
+ * A segment's source has left its timeline before a point that the segment has
+ * reported: it withdraws that by a status, and waits for leave to follow.
+ *
+ * Has the orchestrator, which has read all statuses before status_end and one
+ * that withdraws at withdrawn_at (-1: none), to say so by a decision?  Also if
+ * the newest one speaks of a status topic that was made anew since.
+ */
+extern bool decide_answer(const WireRelease *newest, int64 withdrawn_at, int64 status_end);
+
+/*
+ * Does a decision give leave to who withdrew at withdrawn_at (-1: that is not
+ * acknowledged yet), and knew of decisions up to number behind then?
+ */
+extern bool decide_leave(const WireRelease *newest, uint64 behind, int64 withdrawn_at);
+
 typedef enum PromotionStep
 {
 	PROMOTION_NONE,				/* none is decided */

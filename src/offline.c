@@ -169,6 +169,7 @@ promote_at(const char *name, TimestampTz until, PointRecord *point)
 	ask(peers, 1, "SELECT multisite.promote_segment($1, $2)", 2, params, until, "begin its promotion");
 	params[0] = timeout;
 	ask(peers, 1, "SELECT multisite.wait_promoted($1)", 1, params, until, "be promoted");
+	hold_snapshots_again();
 	for (int i = 0; i < npeers; i++)
 		peer_close(&peers[i]);
 }
@@ -185,7 +186,6 @@ offline_promote(const char *name, TimestampTz until)
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(orchestrator_let_go, (Datum) 0);
 	orchestrator_let_go(0, (Datum) 0);
-	hold_snapshots_again();
 	return pstrdup(point.name);
 }
 

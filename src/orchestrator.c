@@ -72,7 +72,7 @@ static bool overtaken;			/* somebody else has written to it */
 static SegmentKnown *known;		/* in ascending order of segment */
 static int	nknown;
 
-static int64 ends[NUM_TOPICS];	/* of the topics, when this attempt began */
+static int64 ends[FROM_RELEASE];	/* of the others, when this attempt began */
 static TimestampTz ends_asked_at;
 static int64 withdrawn_at;		/* offset of the newest status that withdraws */
 
@@ -647,14 +647,15 @@ orchestrator_hold(bool promotes)
 void
 orchestrator_let_go(int code, Datum arg)
 {
+	bool		ours;
+
 	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
-	if (multisite_shared->holder == MyProcPid)
-	{
+	ours = multisite_shared->holder == MyProcPid;
+	if (ours)
 		multisite_shared->holder = 0;
-		if (multisite_shared->workers[WORKER_ORCHESTRATOR].latch)
-			SetLatch(multisite_shared->workers[WORKER_ORCHESTRATOR].latch);
-	}
 	LWLockRelease(multisite_shared->lock);
+	if (ours)
+		worker_wake(WORKER_ORCHESTRATOR);
 }
 
 /* Why nothing may be released, besides a pause; NULL if nothing is in the way */
@@ -784,8 +785,8 @@ serve(void)
 				 errmsg("Kafka did not acknowledge a decision in time"),
 				 errdetail("It may have it all the same. The newest decision is read again.")));
 	/* a segment waits to hear that we know what it has lost */
-	if ((withdrawn_at >= decision.status_offset ||
-		 decision.status_offset > kafka_next_offset(consumer, FROM_STATUS)) && !is_offline())
+	if (decide_answer(&decision, withdrawn_at, kafka_next_offset(consumer, FROM_STATUS)) &&
+		!is_offline())
 		decide(decision);
 	note_progress();
 	if (decision.promote_point != 0)

@@ -756,8 +756,7 @@ status_delivered(void *arg, uint64 tag, int64 offset)
 static void
 look_for_leave(void)
 {
-	if (!withdraws || leave_given || withdrawn_at < 0 ||
-		decision.decision <= withdrawn_behind || decision.status_offset <= withdrawn_at)
+	if (!withdraws || leave_given || !decide_leave(&decision, withdrawn_behind, withdrawn_at))
 		return;
 	leave_given = true;
 	if (pipe_stopped_at == 0)

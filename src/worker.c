@@ -323,11 +323,10 @@ worker_report_error(const ErrorData *edata)
 	worker_set_state(WORKER_FAILED, "%s", slot->last_error);
 }
 
-/* Gives back whatever an attempt may hold when an ERROR ends it. */
+/* Gives back whatever, beside locks, an attempt may hold when an ERROR ends it. */
 static void
 give_all_back(void)
 {
-	LWLockReleaseAll();
 	ConditionVariableCancelSleep();
 	pgstat_report_wait_end();
 	AbortOutOfAnyTransaction();
@@ -369,7 +368,7 @@ worker_main(const WorkerRoutine *routine)
 			bool		asked;
 
 			HOLD_INTERRUPTS();
-			LWLockReleaseAll();
+			LWLockReleaseAll(); /* before we take one */
 			asked = request_is_open(routine->kind);
 			MemoryContextSwitchTo(context);
 			edata = CopyErrorData();

@@ -313,6 +313,24 @@ sub source_standby
 	return $standby;
 }
 
+# Stages a point, named "lost", that a standby of this segment's source lacks,
+# at a site that is paused before it.  Returns the standby, to fail over to.
+sub stage_lost_point
+{
+	my ($self, $id) = @_;
+	my $old = $self->source($id);
+	my $standby = $self->source_standby($id);
+
+	$self->wait_applied($self->create_point('two'));
+	$old->wait_for_catchup($standby->name, 'flush', $old->lsn('flush'));
+	$standby->stop('fast');
+	$self->remote_sql(-1, 'SELECT multisite_pause()');
+	$self->sql($id, 'INSERT INTO t VALUES (2)');
+	$self->create_point('lost');
+	$self->wait_applied('lost', 'staged');
+	return $standby;
+}
+
 sub fail_over
 {
 	my ($self, $id, $standby) = @_;

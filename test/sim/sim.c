@@ -1643,8 +1643,7 @@ receiver_step(Remote *r)
 	}
 	check_points(r);
 	/* look_for_leave() */
-	if (r->withdraws && r->withdrawn_at >= 0 && r->decision.decision > r->withdrawn_behind &&
-		r->decision.status_offset > r->withdrawn_at)
+	if (r->withdraws && decide_leave(&r->decision, r->withdrawn_behind, r->withdrawn_at))
 		r->leave_given = true;
 	if (r->promoted)
 	{
@@ -2039,7 +2038,7 @@ orchestrator_step(Site *site)
 	if (site->next_status < site->status_end)
 		return;
 	next = site->decision;
-	if (site->withdrawn_at >= site->decision.status_offset)
+	if (decide_answer(&site->decision, site->withdrawn_at, site->next_status))
 		decide(site, next);
 	else if (site->wants_promotion)
 	{

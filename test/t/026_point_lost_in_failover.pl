@@ -18,15 +18,7 @@ $c->start_remote;
 $c->sql($_, 'CREATE TABLE t (a int)') foreach $c->ids;
 $c->wait_applied($c->create_point('one'));
 
-my $old = $c->source(0);
-my $standby = $c->source_standby(0);
-$c->wait_applied($c->create_point('two'));
-$old->wait_for_catchup($standby->name, 'flush', $old->lsn('flush'));
-$standby->stop('fast');
-$c->remote_sql(-1, 'SELECT multisite_pause()');
-$c->sql(0, 'INSERT INTO t VALUES (2)');
-$c->create_point('lost');
-$c->wait_applied('lost', 'staged');
+my $standby = $c->stage_lost_point(0);
 $c->fail_over(0, $standby);
 $c->sql(0, 'INSERT INTO t SELECT generate_series(101, 1100)');
 $c->create_point('new');

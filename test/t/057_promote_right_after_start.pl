@@ -30,7 +30,7 @@ while (time < $until)
 	$asked++;
 	# the worker itself may not be there yet
 	last if $c->remote(-1)->psql('postgres', 'SELECT multisite_promote()', stdout => \$out, stderr => \$err) == 0
-		|| $err !~ /worker is not running|did not answer/;
+		|| $err !~ /worker is not at work|no answer from/;
 }
 is($out, 'one', "it is promoted at its point, when asked ($asked times) from the first moment on");
 unlike($err, qr/not yet consistent|does not exist/, 'and says nothing wrong about it');

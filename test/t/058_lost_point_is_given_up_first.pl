@@ -19,15 +19,7 @@ $c->start_remote;
 $c->sql($_, 'CREATE TABLE t (a int)') foreach $c->ids;
 $c->wait_applied($c->create_point('one'));
 
-my $old = $c->source(0);
-my $standby = $c->source_standby(0);
-$c->wait_applied($c->create_point('two'));
-$old->wait_for_catchup($standby->name, 'flush', $old->lsn('flush'));
-$standby->stop('fast');
-$c->remote_sql(-1, 'SELECT multisite_pause()');
-$c->sql(0, 'INSERT INTO t VALUES (2)');
-$c->create_point('lost');
-$c->wait_applied('lost', 'staged');
+my $standby = $c->stage_lost_point(0);
 
 # what the orchestrator was told last is that all segments have it
 my $orchestrator = $c->remote_sql(-1, q{SELECT pid FROM multisite_status WHERE worker = 'orchestrator'});

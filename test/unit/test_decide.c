@@ -141,6 +141,13 @@ test_staged(void)
 	other.decision = 4;
 	ok(decide_newer(&newest, &other) && !decide_newer(&other, &newest), "a newer decision counts");
 
+	newest.status_offset = 10;
+	ok(decide_answer(&newest, 10, 20) && !decide_answer(&newest, 9, 20) && !decide_answer(&newest, -1, 20), "a withdrawal that is not answered yet");
+	ok(decide_answer(&newest, -1, 9), "a decision about a status topic that was made anew");
+	ok(decide_leave(&newest, 2, 9) && !decide_leave(&newest, 2, 10), "leave by a decision that knew of the withdrawal");
+	ok(!decide_leave(&newest, 3, 9), "but not by one of before");
+	ok(!decide_leave(&newest, 2, -1), "nor before the withdrawal is acknowledged");
+
 	ok(decide_release(&newest, 4, 5) && decide_release(&newest, 4, 6), "a release");
 	ok(!decide_release(&newest, 5, 6), "which was done already");
 	ok(!decide_release(&newest, 4, 4), "which is not staged here");
