@@ -125,7 +125,8 @@ sub logged
 =head2 $checker->each_point($number, $look)
 
 Makes that many points while the clients work, and calls $look->($name, $k)
-when the remote site stands at each.  The tables that it reads need
+when the remote site stands at each.  A long run ends after 30 minutes, or
+MULTISITE_SECONDS, in any case.  The tables that it reads need
 vacuum_truncate = off: a lock that VACUUM had at the point would hold up the
 reader, and so the next point.
 
@@ -134,9 +135,15 @@ reader, and so the next point.
 sub each_point
 {
 	my ($self, $number, $look) = @_;
+	my $end = time() + ($ENV{MULTISITE_SECONDS} // 1800);
 
 	foreach my $k (1 .. $number)
 	{
+		if ($ENV{MULTISITE_TEST_LONG} && time() > $end)
+		{
+			note(($k - 1) . ' points in this time');
+			last;
+		}
 		my $name = $self->{c}->create_point;
 		$self->{c}->wait_applied($name);
 		last unless $look->($name, $k);
