@@ -45,6 +45,7 @@
 #include "kafka.h"
 #include "messages.h"
 #include "points.h"
+#include "publisher.h"
 #include "remote_sites.h"
 #include "segments.h"
 #include "settings.h"
@@ -434,6 +435,7 @@ raise_write_lower(WireManifest *manifest, WireManifestEntry *entries, bool verif
 		peers_execute(peers, npeers, "multisite_lower", 0, NULL);
 		barrier_lower();
 		XLogFlush(lsn);
+		publisher_hurry(lsn);
 		(void) peers_collect(peers, npeers, step_deadline());
 		require_all("lower its commit barrier");
 	}

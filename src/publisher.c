@@ -58,8 +58,7 @@
 #define STATUS_INTERVAL_MS	10000
 #define PRUNE_MS			10000
 #define PRUNE_STEP			(16 * 1024 * 1024)	/* WAL between two places to cut */
-#define GATHER_MS			10		/* see gather_time() */
-#define GATHER_LONGEST_MS	50
+#define GATHER_MS			50		/* see gather_time() */
 #define MESSAGE_BYTES		(896 * 1024)	/* WAL in a message, at most */
 #define MAX_UNDER_WAY		5	/* messages, see publish_batch() */
 
@@ -351,6 +350,14 @@ publisher_take_over(void)
 				(errcode_for_file_access(),
 				 errmsg("could not create file \"%s\": %m", TAKE_OVER_FILE)));
 	CloseTransientFile(fd);
+	worker_wake(WORKER_PUBLISHER);
+}
+
+/* The points of a server are made one after another, so no two callers meet. */
+void
+publisher_hurry(XLogRecPtr lsn)
+{
+	pg_atomic_write_u64(&multisite_shared->awaited_lsn, lsn);
 	worker_wake(WORKER_PUBLISHER);
 }
 
@@ -1015,17 +1022,20 @@ show_state(bool blocked)
  * to the last message is taken together, and while no commit waits for Kafka
  * there is a pause in any case: that saves most of the requests,
  * acknowledgements and wake-ups, here, in Kafka and at the remote sites, which
- * sync what they have after each.  Returns how long to wait.  A server that is
- * ahead of us, or was idle, is read at once.
+ * sync what they have after each.  No site can use WAL before the point
+ * behind it, and a point's restore point does not wait.  Returns how long to
+ * wait.  A server that is ahead of us, or was idle, is read at once.
  */
 static long
 gather_time(TimestampTz taken_at)
 {
 	/* on Greenplum that names mirrors, which we are none of */
 	bool		awaited = !ON_GREENPLUM && SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
-	int			ms = kafka_under_way(producer) > 0 ? GATHER_LONGEST_MS : awaited ? 0 : GATHER_MS;
+	int			ms = awaited && kafka_under_way(producer) == 0 ? 0 : GATHER_MS;
+	XLogRecPtr	taken = sent_lsn + batch_len;
 
-	if (sent_lsn + batch_len < worker_slot()->target_lsn)
+	if (taken < worker_slot()->target_lsn ||
+		taken < pg_atomic_read_u64(&multisite_shared->awaited_lsn))
 		return 0;
 	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 										   TimestampTzPlusMilliseconds(taken_at, ms));
@@ -1049,6 +1059,8 @@ stream(void)
 		kafka_serve(producer);
 		if (foreign_to != 0)
 			check_foreign_writer(false);
+		/* commits may wait for that */
+		send_feedback(false);
 		gather = gather_time(taken_at);
 		if (gather == 0)
 		{

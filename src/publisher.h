@@ -8,7 +8,15 @@
 #ifndef MULTISITE_PUBLISHER_H
 #define MULTISITE_PUBLISHER_H
 
+#include "access/xlogdefs.h"
+
 extern PGDLLEXPORT void multisite_publisher_main(Datum arg);
+
+/*
+ * Somebody waits for the WAL up to here, which is flushed: it is published
+ * without waiting for more.
+ */
+extern void publisher_hurry(XLogRecPtr lsn);
 
 /* Lets this server claim a pipe that another one on its timeline has. */
 extern void publisher_take_over(void);

@@ -40,6 +40,7 @@ shared_state_init(void)
 		multisite_shared->lock = &(GetNamedLWLockTranche("multisite_repl"))->lock;
 		ConditionVariableInit(&multisite_shared->changed);
 		pg_atomic_init_u64(&multisite_shared->release_base, 0);
+		pg_atomic_init_u64(&multisite_shared->awaited_lsn, 0);
 		pg_atomic_init_u64(&multisite_shared->released_lsn, 0);
 		pg_atomic_init_u64(&multisite_shared->released_before, 0);
 		for (int i = 0; i < NUM_WORKERS; i++)

@@ -177,6 +177,9 @@ typedef struct MultisiteShared
 	}			staged_points;
 	bool		offline;		/* that promotion goes on without Kafka */
 
+	/* to be published without delay up to here: see publisher_hurry() */
+	pg_atomic_uint64 awaited_lsn;
+
 	/* read by the startup process's log filter, without the lock */
 	pg_atomic_uint64 released_lsn;	/* where recovery finds no more WAL */
 	pg_atomic_uint64 released_before;	/* the same, before the last release */
