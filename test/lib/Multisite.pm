@@ -363,7 +363,7 @@ sub digest
 	my ($self, $node, $table) = @_;
 	return $node->safe_psql('postgres',
 		# of digests, since a text has 1 GB at most
-		"SELECT count(*), md5(coalesce(string_agg(md5(t::text), '' ORDER BY t::text), '')) FROM $table t");
+		"SELECT count(*), md5(coalesce(string_agg(md5(t::text), '' ORDER BY md5(t::text)), '')) FROM $table t");
 }
 
 1;
