@@ -80,8 +80,6 @@ history_state(const PointRecord *point)
 		return POINT_APPLIED;
 	if (point->released_at)
 		return POINT_RELEASED;
-	if (point->lost)
-		return POINT_PASSED;
 	if (point->staged_at)
 		return POINT_STAGED;
 	if (point->published_at)
@@ -229,24 +227,6 @@ history_put(const PointRecord *point, bool durable)
 	shared_changed();
 }
 
-void
-history_lost(uint64 id)
-{
-	PointRecord *point = &history->points[id % HISTORY_SIZE];
-	bool		changed;
-
-	LWLockAcquire(history->lock, LW_EXCLUSIVE);
-	changed = point->id == id && point->released_at == 0 && !point->lost;
-	if (changed)
-	{
-		point->lost = true;
-		write_block(point, false);
-	}
-	LWLockRelease(history->lock);
-	if (changed)
-		shared_changed();
-}
-
 bool
 history_by_id(uint64 id, PointRecord *point)
 {
@@ -322,8 +302,7 @@ history_reached(uint64 id, PointState state, TimestampTz at)
 		when = time_of_state(point, state);
 		if (*when != 0)
 			break;				/* and so it is for all before it */
-		/* one that is reached by itself was not lost after all */
-		if (point->passed || (point->lost && i != id))
+		if (point->passed)
 			continue;
 		*when = at;
 		write_block(point, false);

@@ -31,7 +31,6 @@ typedef struct PointRecord
 	uint32		barrier_us;
 	uint32		skew_us;
 	bool		passed;			/* unusable: before a base backup's end */
-	bool		lost;			/* on a remote coordinator: a segment has not got it */
 } PointRecord;
 
 typedef enum PointState
@@ -58,9 +57,6 @@ extern void history_load(void);
  * durable makes it survive a power failure before this returns.
  */
 extern void history_put(const PointRecord *point, bool durable);
-
-/* The site will not be taken to this point, since a segment has not got it. */
-extern void history_lost(uint64 id);
 
 extern bool history_by_id(uint64 id, PointRecord *point);
 extern bool history_by_name(const char *name, PointRecord *point);

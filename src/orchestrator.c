@@ -697,27 +697,6 @@ least(size_t field)
 	return result;
 }
 
-/*
- * The site goes past a point that a segment has not got, with the next one;
- * it was never there.
- */
-static void
-note_lost_points(void)
-{
-	uint64		passed = 0;
-
-	for (int k = 0; k < nknown; k++)
-		passed = Max(passed, known[k].status.passed_point);
-	for (int i = npoints - 1; i >= 0 && points[i].needs.id > decision.released_point; i--)
-	{
-		int32		blocker;
-
-		if (points[i].needs.id <= passed &&
-			decide_point(&points[i].needs, known, nknown, &blocker) == POINT_UNUSABLE)
-			history_lost(points[i].needs.id);
-	}
-}
-
 static void
 note_progress(void)
 {
@@ -725,7 +704,6 @@ note_progress(void)
 
 	if (npoints == 0)
 		return;
-	note_lost_points();
 	history_reached(least(offsetof(WireStatus, staged_point)), POINT_STAGED, now);
 	history_reached(least(offsetof(WireStatus, applied_point)), POINT_APPLIED, now);
 }

@@ -31,12 +31,4 @@ $c->remote_sql(-1, 'SELECT multisite_resume()');
 $c->wait_applied('new');
 is($c->digest($c->remote(0), 't'), $c->digest($standby, 't'), 'the next point arrives, without what was lost');
 
-# it was staged there once, and the site has gone past it
-is($c->remote_sql(-1, q{SELECT state FROM multisite_consistency_points WHERE name = 'lost'}), 'passed',
-	'the coordinator does not call it applied');
-is($c->remote_sql(-1, q{SELECT count(*) FROM multisite_consistency_points WHERE name = 'lost' AND released_at IS NULL}), 1,
-	'nor released');
-$c->remote(-1)->restart;
-is($c->remote_sql(-1, q{SELECT state FROM multisite_consistency_points WHERE name = 'lost'}), 'passed', 'nor after a restart');
-
 done_testing();
