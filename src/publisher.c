@@ -353,12 +353,21 @@ publisher_take_over(void)
 	worker_wake(WORKER_PUBLISHER);
 }
 
-/* The points of a server are made one after another, so no two callers meet. */
+/*
+ * The points of a server are made one after another, so no two callers meet.
+ * A publisher that fails is left to its pause: each point would end that.
+ */
 void
 publisher_hurry(XLogRecPtr lsn)
 {
+	bool		fails;
+
 	pg_atomic_write_u64(&multisite_shared->awaited_lsn, lsn);
-	worker_wake(WORKER_PUBLISHER);
+	LWLockAcquire(multisite_shared->lock, LW_SHARED);
+	fails = multisite_shared->workers[WORKER_PUBLISHER].failing_since != 0;
+	LWLockRelease(multisite_shared->lock);
+	if (!fails)
+		worker_wake(WORKER_PUBLISHER);
 }
 
 /* ------------------------------------------------------------------------
@@ -1059,8 +1068,6 @@ stream(void)
 		kafka_serve(producer);
 		if (foreign_to != 0)
 			check_foreign_writer(false);
-		/* commits may wait for that */
-		send_feedback(false);
 		gather = gather_time(taken_at);
 		if (gather == 0)
 		{
