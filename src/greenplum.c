@@ -140,8 +140,7 @@ read_timelines(const Peer *dispatcher, WireManifestEntry *entries, int nentries)
 			refuse_segments(nentries);
 		entry->timeline = strtoul(PQgetvalue(dispatcher->result, i, 1), NULL, 10);
 	}
-	XLogFlush(entries[0].lsn);
-	publisher_hurry(entries[0].lsn);
+	publisher_flush(entries[0].lsn);
 	entries[0].timeline = insert_timeline_compat();
 	for (int i = 0; i < nentries; i++)
 	{
@@ -218,8 +217,7 @@ multisite_flush_wal(PG_FUNCTION_ARGS)
 	/* where the next record would begin is behind the header of a new page */
 	if (end % wal_segment_size == SizeOfXLogLongPHD || end % XLOG_BLCKSZ == SizeOfXLogShortPHD)
 		end -= end % XLOG_BLCKSZ;
-	XLogFlush(end);
-	publisher_hurry(end);
+	publisher_flush(end);
 	PG_RETURN_INT32((int32) insert_timeline_compat());
 }
 

@@ -434,8 +434,7 @@ raise_write_lower(WireManifest *manifest, WireManifestEntry *entries, bool verif
 		/* lower; each segment flushes its restore point after that */
 		peers_execute(peers, npeers, "multisite_lower", 0, NULL);
 		barrier_lower();
-		XLogFlush(lsn);
-		publisher_hurry(lsn);
+		publisher_flush(lsn);
 		(void) peers_collect(peers, npeers, step_deadline());
 		require_all("lower its commit barrier");
 	}

@@ -358,10 +358,11 @@ publisher_take_over(void)
  * A publisher that fails is left to its pause: each point would end that.
  */
 void
-publisher_hurry(XLogRecPtr lsn)
+publisher_flush(XLogRecPtr lsn)
 {
 	bool		fails;
 
+	XLogFlush(lsn);
 	pg_atomic_write_u64(&multisite_shared->awaited_lsn, lsn);
 	LWLockAcquire(multisite_shared->lock, LW_SHARED);
 	fails = multisite_shared->workers[WORKER_PUBLISHER].failing_since != 0;

@@ -13,10 +13,10 @@
 extern PGDLLEXPORT void multisite_publisher_main(Datum arg);
 
 /*
- * Somebody waits for the WAL up to here, which is flushed: it is published
- * without waiting for more.
+ * Makes the WAL up to here durable, for somebody who waits for it at the other
+ * site: it is then published without waiting for more.
  */
-extern void publisher_hurry(XLogRecPtr lsn);
+extern void publisher_flush(XLogRecPtr lsn);
 
 /* Lets this server claim a pipe that another one on its timeline has. */
 extern void publisher_take_over(void);

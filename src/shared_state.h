@@ -177,7 +177,7 @@ typedef struct MultisiteShared
 	}			staged_points;
 	bool		offline;		/* that promotion goes on without Kafka */
 
-	/* to be published without delay up to here: see publisher_hurry() */
+	/* to be published without delay up to here: see publisher_flush() */
 	pg_atomic_uint64 awaited_lsn;
 
 	/* read by the startup process's log filter, without the lock */

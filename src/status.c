@@ -432,10 +432,7 @@ multisite_barrier_lower(PG_FUNCTION_ARGS)
 	require_preload();
 	barrier_lower();
 	if (!XLogRecPtrIsInvalid(unflushed_restore_point))
-	{
-		XLogFlush(unflushed_restore_point);
-		publisher_hurry(unflushed_restore_point);
-	}
+		publisher_flush(unflushed_restore_point);
 	unflushed_restore_point = InvalidXLogRecPtr;
 	PG_RETURN_VOID();
 }
