@@ -2,7 +2,7 @@
 #
 #	make PG_CONFIG=/path/to/pg_config && make install
 #
-# librdkafka is found through pkg-config, libpq through pg_config.
+# librdkafka, lz4 and zstd are found through pkg-config, libpq through pg_config.
 
 MODULE_big = multisite_repl
 OBJS = \
@@ -19,6 +19,7 @@ OBJS = \
 	src/messages.o \
 	src/offline.o \
 	src/orchestrator.o \
+	src/pack.o \
 	src/points.o \
 	src/promote.o \
 	src/prune.o \
@@ -47,11 +48,12 @@ REGRESS = surface privileges errors
 REGRESS_OPTS = --inputdir=. --outputdir=.
 
 PKG_CONFIG ?= pkg-config
-PG_CPPFLAGS = -I$(libpq_srcdir) $(shell $(PKG_CONFIG) --cflags rdkafka)
+LIBRARIES = rdkafka liblz4 libzstd
+PG_CPPFLAGS = -I$(libpq_srcdir) $(shell $(PKG_CONFIG) --cflags $(LIBRARIES))
 # callbacks and SQL functions have parameters that they do not need
 PG_CFLAGS = -Wextra -Wno-unused-parameter
 SHLIB_LINK_INTERNAL = $(libpq)
-SHLIB_LINK = $(shell $(PKG_CONFIG) --libs rdkafka)
+SHLIB_LINK = $(shell $(PKG_CONFIG) --libs $(LIBRARIES))
 
 # bitcode is for inlining SQL operators, of which there are none here
 override with_llvm = no

@@ -203,9 +203,9 @@ kafka_check_options(const char *options, char *problem, size_t size)
 char *
 kafka_settings_fingerprint(void)
 {
-	return psprintf("%s\n%s\n%s\n%s\n%s\n%d\n%d", multisite_brokers,
+	return psprintf("%s\n%s\n%s\n%s\n%d\n%d", multisite_brokers,
 					multisite_source_site, multisite_local_conninfo,
-					multisite_kafka_options, multisite_compression,
+					multisite_kafka_options,
 					multisite_publisher_memory, multisite_replication_factor);
 }
 
@@ -346,7 +346,8 @@ kafka_open_producer(size_t memory, KafkaDelivered delivered, void *arg)
 	conf_set(conf, "acks", "all");
 	/* 0: never give a message up, the WAL waits on the source for as long */
 	conf_set(conf, "message.timeout.ms", "0");
-	conf_set(conf, "compression.type", multisite_compression);
+	/* WAL is packed already, see pack.h; all else is small */
+	conf_set(conf, "compression.type", "none");
 	/* we gather ourselves */
 	conf_set(conf, "linger.ms", "0");
 	conf_set(conf, "queue.buffering.max.messages", "1000000");
@@ -631,6 +632,13 @@ kafka_serve(KafkaHandle *kafka)
  */
 
 bool
+kafka_has_room(const KafkaHandle *kafka, size_t bytes)
+{
+	/* one message always passes, however small the limit */
+	return kafka->in_flight == 0 || kafka->in_flight + bytes <= kafka->max_in_flight;
+}
+
+bool
 kafka_produce(KafkaHandle *kafka, const char *topic, WireHeader *header,
 			  const char *key, const void *body, size_t body_len,
 			  void (*free_body) (void *), void *free_arg, uint64 tag)
@@ -640,8 +648,7 @@ kafka_produce(KafkaHandle *kafka, const char *topic, WireHeader *header,
 	rd_kafka_resp_err_t err;
 	int			flags = free_body == NULL ? RD_KAFKA_MSG_F_COPY : 0;
 
-	/* one message always passes, however small the limit */
-	if (kafka->in_flight > 0 && kafka->in_flight + body_len > kafka->max_in_flight)
+	if (!kafka_has_room(kafka, body_len))
 		return false;
 
 	out = malloc(sizeof(Outgoing));

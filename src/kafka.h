@@ -82,6 +82,9 @@ extern bool kafka_produce(KafkaHandle *kafka, const char *topic, WireHeader *hea
 						  const char *key, const void *body, size_t body_len,
 						  void (*free_body) (void *), void *free_arg, uint64 tag);
 
+/* Would kafka_produce() take a message of so many bytes now? */
+extern bool kafka_has_room(const KafkaHandle *kafka, size_t bytes);
+
 /* What is handed over and not yet delivered: bytes, and messages. */
 extern size_t kafka_in_flight(KafkaHandle *kafka);
 extern int	kafka_under_way(KafkaHandle *kafka);

@@ -10,6 +10,7 @@
 #include "utils/memutils.h"
 
 #include "messages.h"
+#include "pack.h"
 
 WireError
 message_decode(const KafkaMessage *message, WireHeader *header)
@@ -29,6 +30,20 @@ message_check(WireError error, const char *topic, const KafkaMessage *message)
 			 errdetail("The message at offset %lld cannot be used: %s.",
 					   (long long) message->offset, wire_error_text(error)),
 			 errhint("Something else than multisite_repl may write to this topic. See \"corrupt message\" in docs/operations.md.")));
+}
+
+const char *
+message_wal(const char *topic, const KafkaMessage *message, const WireHeader *header)
+{
+	static char *unpacked = NULL;
+
+	if (header->packing == PACK_NONE)
+		return message->body;
+	if (unpacked == NULL)
+		unpacked = MemoryContextAlloc(TopMemoryContext, WIRE_MAX_BODY);
+	if (!unpack_wal(header->packing, message->body, message->body_len, unpacked, header->length))
+		message_check(WIRE_BAD_BODY, topic, message);
+	return unpacked;
 }
 
 const WireManifestEntry *

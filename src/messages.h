@@ -16,6 +16,10 @@ extern WireError message_decode(const KafkaMessage *message, WireHeader *header)
 /* ERROR that names topic and offset, unless error is WIRE_OK. */
 extern void message_check(WireError error, const char *topic, const KafkaMessage *message);
 
+/* The bytes of a WAL message, of header->length; the next call overwrites them. */
+extern const char *message_wal(const char *topic, const KafkaMessage *message,
+							   const WireHeader *header);
+
 /*
  * A manifest, which must be one.  The entries are in a buffer that the next
  * call overwrites.

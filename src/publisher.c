@@ -5,7 +5,7 @@
  *
  * It is a physical replication client of its own server: a walsender sends it
  * WAL over the Unix socket, and it gathers what comes into messages for
- * Kafka.  The status updates that it sends back carry
+ * Kafka, and packs them (pack.h).  The status updates that it sends back carry
  *
  *	write	handed to librdkafka
  *	flush	acknowledged by Kafka, acks=all (or staged at every remote site,
@@ -48,6 +48,7 @@
 #include "identity.h"
 #include "kafka.h"
 #include "messages.h"
+#include "pack.h"
 #include "prune.h"
 #include "publisher.h"
 #include "remote_sites.h"
@@ -813,19 +814,31 @@ publish_batch(void)
 {
 	WireHeader	header;
 	WorkerSlot *slot = worker_slot();
+	char	   *body;
+	size_t		body_len;
 
 	if (batch_len == 0)
 		return true;
-	if (kafka_under_way(producer) >= MAX_UNDER_WAY)
+	if (kafka_under_way(producer) >= MAX_UNDER_WAY || !kafka_has_room(producer, batch_len))
 		return false;
 	header = pipe_header(WIRE_WAL, sent_lsn);
-	if (!kafka_produce(producer, pipe_topic, &header, NULL, batch, batch_len,
-					   give_buffer_back, batch, sent_lsn + batch_len))
+	header.length = batch_len;
+	body = take_buffer();
+	body_len = pack_wal(multisite_compression, batch, batch_len, body, &header.packing);
+	if (body_len == 0)
+	{
+		body_len = batch_len;
+		memcpy(body, batch, batch_len);
+	}
+	if (!kafka_produce(producer, pipe_topic, &header, NULL, body, body_len,
+					   give_buffer_back, body, sent_lsn + batch_len))
+	{
+		give_buffer_back(body);
 		return false;
+	}
 	sent_lsn += batch_len;
 	slot->bytes += batch_len;
 	slot->messages++;
-	batch = NULL;
 	batch_len = 0;
 	return true;
 }

@@ -768,8 +768,9 @@ look_for_leave(void)
 
 /* Returns false if the pipe is to be read from another place, or later. */
 static bool
-take_wal(const WireHeader *header, const char *body, int64 offset)
+take_wal(const WireHeader *header, const KafkaMessage *message)
 {
+	const char *wal = message_wal(topics[FROM_PIPE], message, header);
 	PipePosition position = pipe_position();
 	uint32		skip;
 	PipeVerdict verdict = decide_wal(&position, header, &skip);
@@ -786,18 +787,18 @@ take_wal(const WireHeader *header, const char *body, int64 offset)
 			/* FALLTHROUGH */
 		case PIPE_TAKE:
 			if (skip > 0)
-				compare_staged(header, body, skip);
-			staging_append(body + skip, header->length - skip);
+				compare_staged(header, wal, skip);
+			staging_append(wal + skip, header->length - skip);
 			break;
 		case PIPE_DUPLICATE:
-			compare_staged(header, body, header->length);
+			compare_staged(header, wal, header->length);
 			break;
 		case PIPE_GAP:
 			if (find_place_again())
 				return false;
 			/* FALLTHROUGH */
 		default:
-			refuse_pipe(verdict, header, offset);
+			refuse_pipe(verdict, header, message->offset);
 			break;
 	}
 	return true;
@@ -817,7 +818,7 @@ take_from_pipe(const WireHeader *header, const KafkaMessage *message)
 		if (header->kind == WIRE_HISTORY)
 			take_history(header, message->body, message->body_len);
 		else if (header->kind == WIRE_WAL &&
-				 !take_wal(header, message->body, message->offset))
+				 !take_wal(header, message))
 			return;
 	}
 	staging->pipe_offset = message->offset + 1;

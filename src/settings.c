@@ -19,6 +19,7 @@
 
 #include "compat.h"
 #include "kafka.h"
+#include "pack.h"
 #include "settings.h"
 
 char	   *multisite_cluster_name;
@@ -29,7 +30,7 @@ char	   *multisite_source_site;
 char	   *multisite_brokers;
 char	   *multisite_kafka_options;
 char	   *multisite_local_conninfo;
-char	   *multisite_compression;
+int			multisite_compression;
 bool		multisite_prune;
 int			multisite_prune_margin;
 bool		multisite_publish;
@@ -42,6 +43,13 @@ int			multisite_durability;
 static const struct config_enum_entry durability_options[] = {
 	{"kafka", DURABILITY_KAFKA, false},
 	{"remote", DURABILITY_REMOTE, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry compression_options[] = {
+	{"none", PACK_NONE, false},
+	{"lz4", PACK_LZ4, false},
+	{"zstd", PACK_ZSTD, false},
 	{NULL, 0, false}
 };
 
@@ -164,20 +172,6 @@ show_local_conninfo(void)
 	return multisite_local_conninfo[0] == '\0' ? "" : "(hidden)";
 }
 
-static bool
-check_compression(char **newval, void **extra, GucSource source)
-{
-	static const char *const known[] = {"none", "lz4", "zstd", "gzip", "snappy"};
-
-	for (size_t i = 0; i < lengthof(known); i++)
-	{
-		if (strcmp(*newval, known[i]) == 0)
-			return true;
-	}
-	GUC_check_errdetail("Known are none, lz4, zstd, gzip and snappy.");
-	return false;
-}
-
 /* pg_settings would show the reset value as it is, so they are not in it */
 #define SECRET_FLAGS (GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE)
 
@@ -212,10 +206,10 @@ settings_define(void)
 				  "Name of the replicated cluster, the same at all its sites; empty turns the extension off.",
 				  &multisite_cluster_name, "", PGC_POSTMASTER, 0,
 				  check_name_part, NULL);
-	define_string("multisite.compression",
-				  "How WAL is compressed on its way: none, lz4, zstd, gzip or snappy.",
-				  &multisite_compression, "lz4", PGC_SIGHUP, 0,
-				  check_compression, NULL);
+	DefineCustomEnumVariable("multisite.compression",
+							 "How WAL is compressed on its way.",
+							 NULL, &multisite_compression, PACK_LZ4,
+							 compression_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	define_int("multisite.consistency_point_interval",
 			   "Time between automatic consistency points; 0 turns them off.",
 			   &multisite_consistency_point_interval, 0, 0, INT_MAX,

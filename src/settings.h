@@ -25,7 +25,7 @@ extern char *multisite_source_site;
 extern char *multisite_brokers;
 extern char *multisite_kafka_options;
 extern char *multisite_local_conninfo;
-extern char *multisite_compression;
+extern int	multisite_compression;	/* PACK_*, see pack.h */
 extern bool multisite_publish;
 extern bool multisite_prune;
 extern int	multisite_prune_margin; /* MB */

@@ -18,6 +18,7 @@
 
 #include "port/pg_crc32c.h"
 
+#include "pack.h"
 #include "wire.h"
 
 typedef struct Reader
@@ -212,12 +213,15 @@ wire_encode_header(WireHeader *header, const void *body, size_t body_len,
 	Writer		w = {out, out + WIRE_HEADER_SIZE, out};
 
 	Assert(body_len <= WIRE_MAX_BODY);
-	header->length = (uint32) body_len;
+	Assert(header->packing == PACK_NONE || header->length <= WIRE_MAX_BODY);
+	if (header->packing == PACK_NONE)
+		header->length = (uint32) body_len;
 
 	write_int(&w, WIRE_MAGIC, 4);
 	write_int(&w, WIRE_VERSION, 1);
 	write_int(&w, header->kind, 1);
-	write_int(&w, header->pg_major, 2);
+	write_int(&w, header->pg_major, 1);
+	write_int(&w, header->packing, 1);
 	write_int(&w, (uint32) header->segment, 4);
 	write_int(&w, header->epoch, 4);
 	write_int(&w, header->timeline, 4);
@@ -248,13 +252,15 @@ wire_decode_header(const void *head, size_t head_len,
 		return WIRE_SHORT;
 	if (magic != WIRE_MAGIC)
 		return WIRE_BAD_MAGIC;
-	if (version != WIRE_VERSION)
+	if (version == 0 || version > WIRE_VERSION)
 		return WIRE_BAD_VERSION;
 	if (head_len != WIRE_HEADER_SIZE)
 		return WIRE_SHORT;
 
 	kind = read_int(&r, 1);
-	header->pg_major = read_int(&r, 2);
+	/* in version 1 of the format that is 0: two bytes were its pg_major */
+	header->pg_major = read_int(&r, 1);
+	header->packing = read_int(&r, 1);
 	header->segment = (int32) read_int(&r, 4);
 	header->epoch = read_int(&r, 4);
 	header->timeline = read_int(&r, 4);
@@ -263,7 +269,8 @@ wire_decode_header(const void *head, size_t head_len,
 	header->lsn = read_int(&r, 8);
 	header->wal_segment_size = read_int(&r, 4);
 
-	if (header->length != body_len || body_len > WIRE_MAX_BODY)
+	if (header->length > WIRE_MAX_BODY || body_len > WIRE_MAX_BODY ||
+		(header->packing == PACK_NONE && header->length != body_len))
 		return WIRE_BAD_LENGTH;
 	if ((pg_crc32c) read_int(&r, 4) != message_crc(head, body, body_len))
 		return WIRE_BAD_CRC;
@@ -273,8 +280,11 @@ wire_decode_header(const void *head, size_t head_len,
 
 	/* WAL without bytes, or past the end of the address space, is no WAL */
 	if (header->kind == WIRE_WAL &&
-		(body_len == 0 || header->lsn == 0 || header->timeline == 0 ||
-		 header->lsn + body_len < header->lsn))
+		(header->length == 0 || header->lsn == 0 || header->timeline == 0 ||
+		 header->lsn + header->length < header->lsn))
+		return WIRE_BAD_BODY;
+	if (!pack_is_known(header->packing) ||
+		(header->packing != PACK_NONE && header->kind != WIRE_WAL))
 		return WIRE_BAD_BODY;
 	return WIRE_OK;
 }

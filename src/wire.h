@@ -19,7 +19,7 @@
 
 #define WIRE_RECORD_HEADER	"multisite"
 #define WIRE_MAGIC			0x5253544DU /* "MTSR" */
-#define WIRE_VERSION		1
+#define WIRE_VERSION		2			/* 1 had no packing */
 #define WIRE_HEADER_SIZE	48
 
 /* Longest name of a point, with its terminator; MAXFNAMELEN in xlog_internal.h */
@@ -35,7 +35,7 @@
 /* Points are counted from 1; nobody gets there, and nobody overflows. */
 #define WIRE_MAX_POINT		(UINT64CONST(1) << 62)
 
-/* Largest body we ever send: one message of a walsender is 128 kB at most. */
+/* Largest body we ever send, and most WAL that one stands for. */
 #define WIRE_MAX_BODY		(1024 * 1024)
 
 typedef enum WireKind
@@ -57,11 +57,13 @@ typedef struct WireHeader
 	int32		segment;		/* segment that the message is about */
 	uint32		epoch;			/* claim under which it was written */
 	uint32		timeline;
-	uint32		length;			/* of the body, in bytes */
+	uint32		length;			/* of the body, in bytes; of the WAL that it is
+								 * when unpacked, if it is packed */
 	uint64		system_id;		/* of the segment that wrote it */
 	uint64		lsn;			/* WAL: first byte.  CLAIM, HISTORY: where the
 								 * pipe goes on. */
-	uint16		pg_major;		/* version of the server that wrote it */
+	uint8		pg_major;		/* version of the server that wrote it */
+	uint8		packing;		/* of the body, see pack.h; WAL only */
 	uint32		wal_segment_size;
 } WireHeader;
 
@@ -156,7 +158,10 @@ typedef enum WireError
 extern const char *wire_error_text(WireError error);
 extern const char *wire_kind_name(WireKind kind);
 
-/* header->length is set from the body; its CRC covers header and body */
+/*
+ * header->length is set from the body unless that is packed; the CRC covers
+ * header and body, as it is sent.
+ */
 extern void wire_encode_header(WireHeader *header, const void *body, size_t body_len,
 							   uint8 out[WIRE_HEADER_SIZE]);
 extern WireError wire_decode_header(const void *head, size_t head_len,

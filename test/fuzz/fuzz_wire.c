@@ -13,6 +13,7 @@
 
 #include "decide.h"
 #include "fuzz.h"
+#include "pack.h"
 
 #define MAX_ENTRIES 64
 
@@ -113,6 +114,16 @@ decode(const uint8 *head, const uint8 *body, size_t len)
 
 	if (wire_decode_header(head, WIRE_HEADER_SIZE, body, len, &header) != WIRE_OK)
 		return;
+	if (header.packing != PACK_NONE)
+	{
+		/* exactly as long as it is, so that a byte behind it is noticed */
+		char	   *wal = malloc(Max(header.length, 1));
+
+		must(header.length <= WIRE_MAX_BODY, "more WAL than a message may have");
+		(void) unpack_wal(header.packing, body, len, wal, header.length);
+		free(wal);
+		return;
+	}
 	must(header.length == len, "a length that is not the body's");
 	decode_body(header.kind, body, len);
 }
@@ -136,8 +147,15 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 	memcpy(body, data + WIRE_HEADER_SIZE, len);
 	decode(data, body, len);
 
+	/* what each body may be in ours; any WAL of a length that the data choose */
 	memset(&header, 0, sizeof(header));
 	header.kind = data[5];
+	if (header.kind == WIRE_WAL)
+	{
+		header.timeline = header.lsn = 1;
+		header.packing = data[7];
+		header.length = data[20] << 4;
+	}
 	wire_encode_header(&header, body, len, head);
 	decode(head, body, len);
 	free(body);

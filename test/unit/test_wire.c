@@ -7,6 +7,7 @@
  */
 #include "unit.h"
 
+#include "pack.h"
 #include "wire.h"
 
 static void
@@ -47,6 +48,25 @@ test_header(void)
 		body[bit / 8] ^= 1 << (bit % 8);
 	}
 	ok(accepted == 0, "no body with a flipped bit is accepted");
+
+	in.packing = PACK_LZ4;
+	in.length = 5000;
+	wire_encode_header(&in, body, sizeof(body), head);
+	ok(wire_decode_header(head, sizeof(head), body, sizeof(body), &out) == WIRE_OK && out.length == 5000 && out.packing == PACK_LZ4,
+	   "a packed body stands for as much WAL as was said");
+	in.length = WIRE_MAX_BODY;
+	in.lsn = PG_UINT64_MAX - sizeof(body) - 10;
+	wire_encode_header(&in, body, sizeof(body), head);
+	ok(wire_decode_header(head, sizeof(head), body, sizeof(body), &out) == WIRE_BAD_BODY, "packed WAL past the end of the address space");
+	in.lsn = UINT64CONST(0xA00000028);
+	in.kind = WIRE_HISTORY;
+	wire_encode_header(&in, body, sizeof(body), head);
+	ok(wire_decode_header(head, sizeof(head), body, sizeof(body), &out) == WIRE_BAD_BODY, "only WAL is packed");
+	in.kind = WIRE_WAL;
+	in.packing = 77;
+	wire_encode_header(&in, body, sizeof(body), head);
+	ok(wire_decode_header(head, sizeof(head), body, sizeof(body), &out) == WIRE_BAD_BODY, "an unknown packing");
+	in.packing = PACK_NONE;
 
 	in.lsn = PG_UINT64_MAX - 10;
 	wire_encode_header(&in, body, sizeof(body), head);
