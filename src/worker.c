@@ -35,14 +35,21 @@
 
 #define FIRST_PAUSE_MS		1000
 #define LONGEST_PAUSE_MS	30000
+#define MAX_EVENTS			8
 
 static const WorkerRoutine *my_routine = NULL;
 static uint64 my_generation;
 static bool reloaded = false;
 
-static WaitEventSet *wait_set = NULL;
-static int	wait_set_nsockets;
-static pgsocket wait_set_sockets[4];
+/* The sets of sockets that were waited for last, the newest one first. */
+typedef struct CachedWaitSet
+{
+	WaitEventSet *set;
+	int			nsockets;
+	pgsocket	sockets[4];
+} CachedWaitSet;
+
+static CachedWaitSet wait_sets[2];	/* the publisher goes to and fro between two */
 
 WorkerSlot *
 worker_slot(void)
@@ -141,33 +148,50 @@ worker_is_well(void)
 			 errdetail("It had failed since %s.", timestamptz_to_str(since))));
 }
 
+static bool
+is_wait_set_of(const CachedWaitSet *cached, int nsockets, const pgsocket *sockets)
+{
+	return cached->set != NULL && nsockets == cached->nsockets &&
+		(nsockets == 0 || memcmp(sockets, cached->sockets, nsockets * sizeof(pgsocket)) == 0);
+}
+
+static void
+make_wait_set(CachedWaitSet *cached, int nsockets, const pgsocket *sockets)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	Assert(nsockets <= (int) lengthof(cached->sockets));
+	if (cached->set)
+		FreeWaitEventSet(cached->set);
+	cached->set = CreateWaitEventSet_compat(MAX_EVENTS);
+	AddWaitEventToSet(cached->set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(cached->set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	for (int i = 0; i < nsockets; i++)
+	{
+		AddWaitEventToSet(cached->set, WL_SOCKET_READABLE, sockets[i], NULL, NULL);
+		cached->sockets[i] = sockets[i];
+	}
+	cached->nsockets = nsockets;
+	MemoryContextSwitchTo(old);
+}
+
 void
 worker_wait(int nsockets, const pgsocket *sockets, long timeout_ms)
 {
-	WaitEvent	events[8];
+	WaitEvent	events[MAX_EVENTS];
 	int			n;
 
-	Assert(nsockets <= (int) lengthof(wait_set_sockets));
-	if (wait_set == NULL || nsockets != wait_set_nsockets ||
-		(nsockets > 0 && memcmp(sockets, wait_set_sockets, nsockets * sizeof(pgsocket)) != 0))
+	if (!is_wait_set_of(&wait_sets[0], nsockets, sockets))
 	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+		CachedWaitSet older = wait_sets[1];
 
-		if (wait_set)
-			FreeWaitEventSet(wait_set);
-		wait_set = CreateWaitEventSet_compat(lengthof(events));
-		AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-		AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-		for (int i = 0; i < nsockets; i++)
-		{
-			AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, sockets[i], NULL, NULL);
-			wait_set_sockets[i] = sockets[i];
-		}
-		wait_set_nsockets = nsockets;
-		MemoryContextSwitchTo(old);
+		wait_sets[1] = wait_sets[0];
+		wait_sets[0] = older;
+		if (!is_wait_set_of(&wait_sets[0], nsockets, sockets))
+			make_wait_set(&wait_sets[0], nsockets, sockets);
 	}
 
-	n = WaitEventSetWait(wait_set, timeout_ms, events, lengthof(events),
+	n = WaitEventSetWait(wait_sets[0].set, timeout_ms, events, lengthof(events),
 						 wait_event_compat(WAIT_FOR_WORK));
 	for (int i = 0; i < n; i++)
 	{
@@ -183,13 +207,16 @@ worker_wait(int nsockets, const pgsocket *sockets, long timeout_ms)
 	}
 }
 
-/* The sockets in the set are about to be closed. */
+/* The sockets in them are about to be closed. */
 static void
-forget_wait_set(void)
+forget_wait_sets(void)
 {
-	if (wait_set)
-		FreeWaitEventSet(wait_set);
-	wait_set = NULL;
+	for (size_t i = 0; i < lengthof(wait_sets); i++)
+	{
+		if (wait_sets[i].set)
+			FreeWaitEventSet(wait_sets[i].set);
+		wait_sets[i].set = NULL;
+	}
 }
 
 bool
@@ -334,7 +361,7 @@ give_all_back(void)
 	if (MyReplicationSlot)
 		ReplicationSlotRelease();
 	my_routine->release();
-	forget_wait_set();
+	forget_wait_sets();
 }
 
 void
@@ -360,7 +387,7 @@ worker_main(const WorkerRoutine *routine)
 		{
 			end = routine->attempt();
 			routine->release();
-			forget_wait_set();
+			forget_wait_sets();
 		}
 		PG_CATCH();
 		{
