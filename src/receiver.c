@@ -32,6 +32,7 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "miscadmin.h"
+#include "replication/walreceiver.h"
 #include "storage/fd.h"
 #include "storage/lwlock.h"
 #include "utils/guc.h"
@@ -52,6 +53,7 @@
 
 #define SYNC_BYTES			(64 * 1024 * 1024)	/* at most this between syncs */
 #define GATHER_MS			50		/* see may_gather() */
+#define GATHER_BYTES		(256 * 1024)	/* so little waits for all that time */
 #define TURN_MESSAGES		1000	/* and so many: a manifest costs a sync of its own */
 /* the newest points are all that the history keeps; a few come twice */
 #define POINTS_WINDOW		(HISTORY_SIZE + 256)
@@ -278,27 +280,52 @@ wait_for_recovery(void)
 
 /*
  * Recovery reads pg_wal up to the end of the last valid record.  We find the
- * same place by the same means, from where recovery is now.
+ * same place by the same means.  *tli is the timeline at start, and then there.
  */
-static void
-find_base(StagingState *initial)
+static XLogRecPtr
+local_wal_end(XLogRecPtr start, TimeLineID *tli)
 {
 	LocalWal	local = {.fd = -1};
-	TimeLineID	tli;
-	XLogRecPtr	start = replay_position_compat(&tli);
 	WalCheck   *scan;
+	XLogRecPtr	end;
 	char	   *problem;
 
-	worker_set_state(WORKER_STARTING, "looks for the end of the base backup's WAL");
-	local.history = readTimeLineHistory(findNewestTimeLine(tli));
-	local.timeline = tli;
+	local.history = readTimeLineHistory(findNewestTimeLine(*tli));
+	local.timeline = *tli;
 	scan = walcheck_begin(start, local_read, NULL, NULL, &local);
-	initial->base_lsn = walcheck_advance(scan, PG_UINT64_MAX, &problem);
+	end = walcheck_advance(scan, PG_UINT64_MAX, &problem);
 	walcheck_end(scan);
 	if (local.fd >= 0)
 		close(local.fd);
-	initial->base_timeline = initial->base_lsn == start ? tli : local.timeline;
+	if (end != start)
+		*tli = local.timeline;
+	return end;
+}
+
+static void
+find_base(StagingState *initial)
+{
+	XLogRecPtr	start = replay_position_compat(&initial->base_timeline);
+
+	worker_set_state(WORKER_STARTING, "looks for the end of the base backup's WAL");
+	initial->base_lsn = local_wal_end(start, &initial->base_timeline);
 	clear_tail(initial->base_timeline, initial->base_lsn);
+}
+
+/*
+ * Has this server WAL behind what was released to it, in pg_wal or replayed
+ * already?  Not from us: primary_conninfo, say, was set for a while.  *end
+ * gets where that WAL ends.
+ */
+static bool
+has_foreign_wal(XLogRecPtr *end)
+{
+	TimeLineID	tli = staging->released_timeline;
+
+	*end = replay_position_compat(NULL);
+	if (*end <= staging->released_lsn)
+		*end = local_wal_end(staging->released_lsn, &tli);
+	return *end > staging->released_lsn;
 }
 
 /*
@@ -446,6 +473,25 @@ find_points_offset(uint64 *passed)
 	return offset;
 }
 
+/* Points from before a base that was found anew cannot be released any more. */
+static void
+pass_points_before_base(void)
+{
+	PointRecord *points;
+	int			n = history_after(0, &points);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (points[i].lsn >= staging->base_lsn)
+			continue;
+		points[i].passed = true;
+		history_put(&points[i], true);
+		staging->passed_point = Max(staging->passed_point, points[i].id);
+	}
+	pfree(points);
+	staging_save();
+}
+
 static void
 create_staging(void)
 {
@@ -472,6 +518,7 @@ create_staging(void)
 	initial.release_offset = initial.release_base = high;
 	find_prepared(initial.base_lsn);
 	staging_create(&initial);
+	pass_points_before_base();
 	ereport(LOG,
 			(errmsg("multisite receiver begins at %X/%X on timeline %u",
 					LSN_FORMAT_ARGS(initial.base_lsn), initial.base_timeline),
@@ -500,6 +547,35 @@ check_state(void)
 				 errdetail("It was staged with another %s: cluster \"%s\", site \"%s\", segment %d.",
 						   what, staging->cluster, staging->source_site, staging->segment),
 				 errhint("Restore the setting, or take a new base backup.")));
+}
+
+/*
+ * A server with WAL that we did not release is at no point, and a promotion
+ * would end behind that of the decision.  It is as good as a new base backup,
+ * though: so it begins anew, and is consistent again with the next point.
+ */
+static void
+leave_if_foreign(void)
+{
+	XLogRecPtr	end;
+
+	if (WalRcvRunning())
+		worker_set_state(WORKER_STARTING, "waits for the walreceiver to end");
+	while (WalRcvRunning())
+	{
+		worker_wait(0, NULL, RECOVERY_CHECK_MS);
+		check_standby_settings();
+	}
+	if (staging->intent_point != 0 || !has_foreign_wal(&end))
+		return;
+	ereport(WARNING,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("this standby has WAL that multisite_repl did not release, and is at no consistency point"),
+			 errdetail("Released was the WAL up to %X/%X, but there is some up to %X/%X, by primary_conninfo or restore_command perhaps. The segment begins anew, as after a base backup.",
+					   LSN_FORMAT_ARGS(staging->released_lsn), LSN_FORMAT_ARGS(end)),
+			 errhint("It can be promoted again once its next consistency point is applied.")));
+	staging_discard();
+	staging->system_id = 0;
 }
 
 /* ------------------------------------------------------------------------
@@ -1321,6 +1397,12 @@ show_promoted(void)
 {
 	PointRecord point;
 
+	if (staging->promote_point == 0)
+	{
+		worker_set_state(WORKER_PROMOTED, "this segment was promoted at %X/%X, which is no consistency point",
+						 LSN_FORMAT_ARGS(staging->released_lsn));
+		return;
+	}
 	if (!history_by_id(staging->promote_point, &point))
 		snprintf(point.name, WIRE_NAME_SIZE, "point %llu", (unsigned long long) staging->promote_point);
 	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
@@ -1356,8 +1438,9 @@ note_promotion(void)
 
 /*
  * Who promotes by hand does not look whether a release is under way, which
- * then has come in time for recovery, or too late.  Where the new timeline
- * begins tells at which point this server was promoted.
+ * then has come in time for recovery, or too late; nor where WAL of
+ * somebody else's has led.  Where the new timeline begins tells at which point
+ * this server was promoted, if at any.
  */
 static void
 find_promotion(void)
@@ -1367,6 +1450,7 @@ find_promotion(void)
 	ListCell   *lc;
 	PointRecord *points;
 	int			npoints;
+	bool		found = false;
 
 	staging->intent_timeline = 0;
 	staging->intent_lsn = InvalidXLogRecPtr;
@@ -1378,14 +1462,25 @@ find_promotion(void)
 
 		if (entry->tli > last)
 			continue;
-		for (int i = 0; i < npoints; i++)
+		found = entry->end == staging->released_lsn;
+		for (int i = 0; i < npoints && !found; i++)
 		{
 			if (points[i].timeline == entry->tli && points[i].lsn == entry->end)
 			{
+				found = true;
 				staging->released_timeline = points[i].timeline;
 				staging->released_lsn = points[i].lsn;
 				staging->released_point = points[i].id;
 			}
+		}
+		if (!found)
+		{
+			ereport(WARNING,
+					(errmsg("this segment was not promoted at a consistency point"),
+					 errdetail("Its new timeline begins at %X/%X; released was the WAL up to %X/%X.",
+							   LSN_FORMAT_ARGS(entry->end), LSN_FORMAT_ARGS(staging->released_lsn))));
+			staging->released_lsn = entry->end;
+			staging->released_point = 0;
 		}
 		break;
 	}
@@ -1432,7 +1527,7 @@ finish_promotion(void)
 	bool		by_hand;
 
 	find_promotion();
-	by_hand = staging->promote_point != staging->released_point;
+	by_hand = staging->promote_point == 0 || staging->promote_point != staging->released_point;
 	applied_lsn = staging->released_lsn;
 	applied_point = staging->released_point;
 	staged_point = staging->released_point;
@@ -1487,6 +1582,14 @@ promote_decided(void)
 	worker_set_state(WORKER_PROMOTING, "waits for recovery to end");
 	if (!requested)
 	{
+		XLogRecPtr	end;
+
+		if (has_foreign_wal(&end))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("a promotion would not end at the consistency point"),
+					 errdetail("The point is at %X/%X, but this server has WAL up to %X/%X that multisite_repl did not release.",
+							   LSN_FORMAT_ARGS(staging->released_lsn), LSN_FORMAT_ARGS(end))));
 		request_promotion();
 		requested = true;
 	}
@@ -1688,7 +1791,10 @@ open_topics(void)
 		report_failure();
 	check_standby_settings();
 	if (staging->system_id != 0)
+	{
 		check_state();
+		leave_if_foreign();
+	}
 	if (staging->system_id == 0 &&
 		!wait_for_topic(topics[FROM_PIPE], "the source segment's publisher"))
 		return false;
@@ -1750,14 +1856,18 @@ follow(void)
 	for (;;)
 	{
 		bool		on_probation;
-		pgsocket	sockets[3] = {kafka_socket(consumer), kafka_socket(pipe_consumer), kafka_socket(producer)};
+		pgsocket	sockets[3] = {kafka_socket(consumer), kafka_socket(producer), kafka_socket(pipe_consumer)};
 		bool		any = take_messages();
 		long		left;
 
 		if (may_gather(&left))
 		{
 			kafka_serve(producer);
-			worker_wait(3, sockets, any ? 0 : left);
+			/* a point's manifest, from the other consumer, ends the wait */
+			if (staging_unsynced() < GATHER_BYTES)
+				worker_wait(2, sockets, left);
+			else
+				worker_wait(3, sockets, any ? 0 : left);
 			continue;
 		}
 		if (staging_unsynced() > 0 || state_dirty)
