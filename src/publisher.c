@@ -800,6 +800,13 @@ get_int64(const char *p)
 	return pg_ntoh64(value);
 }
 
+/* On Greenplum that names mirrors, which we are none of. */
+static bool
+commits_wait(void)
+{
+	return !ON_GREENPLUM && SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+}
+
 /*
  * Hands what is gathered to librdkafka.  Returns false, keeping it, when there
  * is no room.
@@ -823,6 +830,7 @@ publish_batch(void)
 		return false;
 	header = pipe_header(WIRE_WAL, sent_lsn);
 	header.length = batch_len;
+	header.awaited = multisite_durability == DURABILITY_REMOTE && commits_wait();
 	body = take_buffer();
 	body_len = pack_wal(multisite_compression, batch, batch_len, body, &header.packing);
 	if (body_len == 0)
@@ -1052,9 +1060,7 @@ show_state(bool blocked)
 static long
 gather_time(TimestampTz taken_at)
 {
-	/* on Greenplum that names mirrors, which we are none of */
-	bool		awaited = !ON_GREENPLUM && SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
-	int			ms = awaited && kafka_under_way(producer) == 0 ? 0 : GATHER_MS;
+	int			ms = commits_wait() && kafka_under_way(producer) == 0 ? 0 : GATHER_MS;
 	XLogRecPtr	taken = sent_lsn + batch_len;
 
 	if (taken < worker_slot()->target_lsn ||

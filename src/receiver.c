@@ -52,7 +52,8 @@
 #include "worker.h"
 
 #define SYNC_BYTES			(64 * 1024 * 1024)	/* at most this between syncs */
-#define GATHER_MS			50		/* see may_gather() */
+#define GATHER_MS			200		/* see may_gather() */
+#define STATUS_MS			200		/* between two with nothing but a new LSN */
 #define GATHER_BYTES		(256 * 1024)	/* so little waits for all that time */
 #define TURN_MESSAGES		1000	/* and so many: a manifest costs a sync of its own */
 /* the newest points are all that the history keeps; a few come twice */
@@ -101,6 +102,7 @@ static uint64 applied_point;
 static XLogRecPtr applied_lsn;
 static WireRelease decision;	/* the newest one read */
 static bool state_dirty;		/* an offset moved */
+static bool awaited;			/* commits wait until we say what we have staged */
 static TimestampTz gathers_since;	/* what is staged waits to be synced; else 0 */
 static TimestampTz pipe_stopped_at;	/* the pipe cannot be followed; else 0 */
 static bool pipe_works;			/* this attempt has taken something from it */
@@ -865,6 +867,7 @@ take_wal(const WireHeader *header, const KafkaMessage *message)
 			if (skip > 0)
 				compare_staged(header, wal, skip);
 			staging_append(wal + skip, header->length - skip);
+			awaited |= header->awaited;
 			break;
 		case PIPE_DUPLICATE:
 			compare_staged(header, wal, header->length);
@@ -1335,10 +1338,12 @@ report(WireSegmentState segment_state)
 		status.staged_point != reported.staged_point ||
 		status.released_point != reported.released_point ||
 		status.applied_point != reported.applied_point ||
-		status.promoted_point != reported.promoted_point;
+		status.promoted_point != reported.promoted_point ||
+		(awaited && status.staged_lsn != reported.staged_lsn);
+	awaited = false;
 	if (urgent ||
 		TimestampDifferenceExceeds(reported_at, now,
-								   status.staged_lsn != reported.staged_lsn ? 200 : HEARTBEAT_MS))
+								   status.staged_lsn != reported.staged_lsn ? STATUS_MS : HEARTBEAT_MS))
 		send_status(&status);
 }
 
@@ -1814,8 +1819,8 @@ open_topics(void)
 
 /*
  * May what was taken wait for more, before all of it is made durable?  Nobody
- * is told of it sooner than that: a status with nothing but a new LSN waits
- * longer.  Returns in *left for how long, in milliseconds.
+ * is told of it sooner than that, unless commits wait for it: a status with
+ * nothing but a new LSN waits as long.  Returns in *left for how long, in milliseconds.
  */
 static bool
 may_gather(long *left)
@@ -1827,6 +1832,7 @@ may_gather(long *left)
 	*left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 											TimestampTzPlusMilliseconds(gathers_since, GATHER_MS));
 	return *left > 0 &&
+		!awaited &&
 		staging_unsynced() < SYNC_BYTES &&
 		history_newest() <= staged_point &&
 		!decide_release(&decision, staging->released_point, staged_point) &&
@@ -2036,6 +2042,7 @@ receiver_attempt(void)
 	pipe_searched = false;
 	pipe_expected = -1;
 	withdraws = leave_given = false;
+	awaited = false;
 	gathers_since = 0;
 
 	if (multisite_cluster_name[0] == '\0')

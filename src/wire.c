@@ -21,6 +21,8 @@
 #include "pack.h"
 #include "wire.h"
 
+#define AWAITED_BIT		0x80	/* beside the packing, which leaves it free */
+
 typedef struct Reader
 {
 	const uint8 *at;
@@ -221,7 +223,7 @@ wire_encode_header(WireHeader *header, const void *body, size_t body_len,
 	write_int(&w, WIRE_VERSION, 1);
 	write_int(&w, header->kind, 1);
 	write_int(&w, header->pg_major, 1);
-	write_int(&w, header->packing, 1);
+	write_int(&w, header->packing | (header->awaited ? AWAITED_BIT : 0), 1);
 	write_int(&w, (uint32) header->segment, 4);
 	write_int(&w, header->epoch, 4);
 	write_int(&w, header->timeline, 4);
@@ -261,6 +263,8 @@ wire_decode_header(const void *head, size_t head_len,
 	/* in version 1 of the format that is 0: two bytes were its pg_major */
 	header->pg_major = read_int(&r, 1);
 	header->packing = read_int(&r, 1);
+	header->awaited = (header->packing & AWAITED_BIT) != 0;
+	header->packing &= ~AWAITED_BIT;
 	header->segment = (int32) read_int(&r, 4);
 	header->epoch = read_int(&r, 4);
 	header->timeline = read_int(&r, 4);
@@ -284,7 +288,7 @@ wire_decode_header(const void *head, size_t head_len,
 		 header->lsn + header->length < header->lsn))
 		return WIRE_BAD_BODY;
 	if (!pack_is_known(header->packing) ||
-		(header->packing != PACK_NONE && header->kind != WIRE_WAL))
+		((header->packing != PACK_NONE || header->awaited) && header->kind != WIRE_WAL))
 		return WIRE_BAD_BODY;
 	return WIRE_OK;
 }

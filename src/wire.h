@@ -64,6 +64,7 @@ typedef struct WireHeader
 								 * pipe goes on. */
 	uint8		pg_major;		/* version of the server that wrote it */
 	uint8		packing;		/* of the body, see pack.h; WAL only */
+	bool		awaited;		/* WAL: commits wait until remote sites have it */
 	uint32		wal_segment_size;
 } WireHeader;
 

@@ -8,7 +8,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
+use Time::HiRes qw(time usleep);
 
 use Kafka;
 use Multisite;
@@ -60,6 +60,8 @@ sub acknowledged
 	return %rows;
 }
 
+my %seconds;					# of 20 commits, one after the other
+
 sub scenario
 {
 	my ($durability) = @_;
@@ -77,6 +79,11 @@ sub scenario
 	$c->source(-1)->reload;
 	$c->wait_for($c->source(-1), q{SELECT sync_state = 'sync' FROM pg_stat_replication WHERE application_name = 'multisite'});
 	pass("$durability: pg_stat_replication shows a synchronous standby");
+
+	my $session = Session->new($c->source(-1));
+	my $begin = time;
+	$session->query('INSERT INTO t VALUES (0, 0)') foreach 1 .. 20;
+	$seconds{$durability} = time - $begin;
 
 	my @clients = start_clients($c, $dir, 4);
 	$c->wait_for($c->source(-1), 'SELECT count(*) > 60 FROM t');
@@ -151,6 +158,8 @@ sub staged_rows
 
 scenario('kafka');
 scenario('remote');
+# it was once in a while that the remote site said what it has: 130 times as long
+cmp_ok($seconds{remote}, '<', 30 * $seconds{kafka}, 'what waits for the remote site is told as soon as it is there');
 
 # --- remote_apply: a point with it is applied
 

@@ -17,7 +17,7 @@ test_header(void)
 	uint8		head[WIRE_HEADER_SIZE];
 	uint8		damaged[WIRE_HEADER_SIZE];
 	WireHeader	in = {.kind = WIRE_WAL,.segment = -1,.epoch = 7,.timeline = 3,
-	.system_id = UINT64CONST(0x1122334455667788),.lsn = UINT64CONST(0xA00000028), .pg_major = 15,.wal_segment_size = 1 << 24};
+	.system_id = UINT64CONST(0x1122334455667788),.lsn = UINT64CONST(0xA00000028), .pg_major = 15,.awaited = true,.wal_segment_size = 1 << 24};
 	WireHeader	out;
 	int			accepted = 0;
 
@@ -60,6 +60,7 @@ test_header(void)
 	ok(wire_decode_header(head, sizeof(head), body, sizeof(body), &out) == WIRE_BAD_BODY, "packed WAL past the end of the address space");
 	in.lsn = UINT64CONST(0xA00000028);
 	in.kind = WIRE_HISTORY;
+	in.awaited = false;
 	wire_encode_header(&in, body, sizeof(body), head);
 	ok(wire_decode_header(head, sizeof(head), body, sizeof(body), &out) == WIRE_BAD_BODY, "only WAL is packed");
 	in.kind = WIRE_WAL;
@@ -67,6 +68,11 @@ test_header(void)
 	wire_encode_header(&in, body, sizeof(body), head);
 	ok(wire_decode_header(head, sizeof(head), body, sizeof(body), &out) == WIRE_BAD_BODY, "an unknown packing");
 	in.packing = PACK_NONE;
+	in.kind = WIRE_CLAIM;
+	in.awaited = true;
+	wire_encode_header(&in, body, sizeof(body), head);
+	ok(wire_decode_header(head, sizeof(head), body, sizeof(body), &out) == WIRE_BAD_BODY, "only WAL is waited for");
+	in.kind = WIRE_WAL;
 
 	in.lsn = PG_UINT64_MAX - 10;
 	wire_encode_header(&in, body, sizeof(body), head);
