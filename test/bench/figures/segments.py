@@ -10,8 +10,8 @@ import time
 from benchlib import *
 
 window = 3						# seconds, of which the first half second does not count
-pairs = rounds(4, 20)
-watch = pick(6, 40)
+pairs = rounds(1, 20)
+watch = pick(4, 40)
 
 
 def wait_quiet(multisite):
