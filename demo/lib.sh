@@ -10,7 +10,8 @@ set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 dir=${MULTISITE_DEMO_DIR:-/var/tmp/multisite_demo}
-export PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/${PG_MAJOR:-15}/bin/pg_config}
+# not PG_CONFIG itself: to test/setup that is a server which is there already
+pg_config=${PG_CONFIG:-/usr/lib/postgresql/${PG_MAJOR:-15}/bin/pg_config}
 
 segments=(-1 0 1 2)				# -1 is the coordinator
 source_port=6001				# of segment 0; the coordinator's is one less
@@ -35,7 +36,7 @@ as_server()
 }
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
-bindir() { "$PG_CONFIG" --bindir; }
+bindir() { "$pg_config" --bindir; }
 
 # sql PORT STATEMENT: its output, unaligned
 sql()
