@@ -25,6 +25,10 @@ segment_name() { [ "$1" = -1 ] && echo coordinator || echo "segment$1"; }
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 die() { echo "demo: $*" >&2; exit 1; }
 
+# Ctrl-C ends a step, and the demo, even if the command under way ends as if
+# nothing had been: a psql whose statement was done already does.
+trap 'exit 130' INT
+
 # Runs a command as the user who owns the servers.
 as_server()
 {
