@@ -51,7 +51,7 @@ sql()
 # table PORT STATEMENT: its output as a table
 table()
 {
-	as_server psql -Xq -v ON_ERROR_STOP=1 -P footer=off -h "$dir" -p "$1" -U postgres -d postgres -c "$2"
+	as_server psql -Xq -v ON_ERROR_STOP=1 -P footer=off -P pager=off -h "$dir" -p "$1" -U postgres -d postgres -c "$2"
 }
 
 # wait_for PORT QUERY WHAT: until the query gives t
