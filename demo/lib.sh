@@ -60,7 +60,10 @@ wait_for()
 	local tries=300
 	until [ "$(sql "$1" "$2" 2>/dev/null)" = t ]; do
 		tries=$((tries - 1))
-		[ $tries -gt 0 ] || die "timed out waiting for $3"
+		if [ $tries = 0 ]; then
+			table "$1" "SELECT worker, state, reason FROM multisite_status WHERE state <> 'stopped'" >&2 || true
+			die "timed out waiting for $3"
+		fi
 		sleep 0.1
 	done
 }
