@@ -1,6 +1,6 @@
 # Settings and small functions that the steps of the demo share.
 #
-#	MULTISITE_DEMO_DIR	where everything lives, default /var/tmp/multisite_demo
+#	MULTISITE_DEMO_DIR	where everything lives, default /var/tmp/multisite_demo_UID
 #	KAFKA_BROKERS		host:port of a Kafka that is there already
 #	PG_MAJOR, PG_CONFIG	which PostgreSQL, default 15
 #
@@ -9,7 +9,7 @@
 set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-dir=${MULTISITE_DEMO_DIR:-/var/tmp/multisite_demo}
+dir=${MULTISITE_DEMO_DIR:-/var/tmp/multisite_demo_$(id -u)}
 # not PG_CONFIG itself: to test/setup that is a server which is there already
 pg_config=${PG_CONFIG:-/usr/lib/postgresql/${PG_MAJOR:-15}/bin/pg_config}
 
@@ -28,6 +28,9 @@ die() { echo "demo: $*" >&2; exit 1; }
 # Ctrl-C ends a step, and the demo, even if the command under way ends as if
 # nothing had been: a psql whose statement was done already does.
 trap 'exit 130' INT
+
+[ ! -e "$dir" ] || [ -O "$dir" ] || [ "$(id -u)" = 0 ] ||
+	die "$dir belongs to $(stat -c %U "$dir"): set MULTISITE_DEMO_DIR to another directory"
 
 # Runs a command as the user who owns the servers.
 as_server()
