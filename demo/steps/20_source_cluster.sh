@@ -24,6 +24,7 @@ for id in "${segments[@]}"; do
 		unix_socket_directories = '$dir'
 		listen_addresses = ''
 		shared_buffers = 64MB
+		dynamic_shared_memory_type = mmap		# leaves nothing in /dev/shm when killed
 	EOC
 	start_server "$data"
 	sql "$(source_port $id)" "CREATE EXTENSION multisite_repl"
