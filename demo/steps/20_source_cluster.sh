@@ -4,6 +4,7 @@
 
 say "Source site \"main\": a coordinator and three segments"
 cluster=demo_$(date +%s)
+echo "$cluster" | as_server tee "$dir/cluster" >/dev/null
 for id in "${segments[@]}"; do
 	data=$dir/main_$(segment_name $id)
 	as_server initdb -D "$data" -U postgres -A trust --no-sync >/dev/null
