@@ -1,6 +1,6 @@
 # Settings and small functions that the steps of the demo share.
 #
-#	MULTISITE_DEMO_DIR	where everything lives, default /var/tmp/multisite_demo
+#	MULTISITE_DEMO_DIR	where everything lives, default /var/tmp/multisite_demo_UID
 #	KAFKA_BROKERS		host:port of a Kafka that is there already
 #	PG_MAJOR, PG_CONFIG	which PostgreSQL, default 15
 #
@@ -9,8 +9,9 @@
 set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-dir=${MULTISITE_DEMO_DIR:-/var/tmp/multisite_demo}
-export PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/${PG_MAJOR:-15}/bin/pg_config}
+dir=${MULTISITE_DEMO_DIR:-/var/tmp/multisite_demo_$(id -u)}
+# not PG_CONFIG itself: to test/setup that is a server which is there already
+pg_config=${PG_CONFIG:-/usr/lib/postgresql/${PG_MAJOR:-15}/bin/pg_config}
 
 segments=(-1 0 1 2)				# -1 is the coordinator
 source_port=6001				# of segment 0; the coordinator's is one less
@@ -24,6 +25,13 @@ segment_name() { [ "$1" = -1 ] && echo coordinator || echo "segment$1"; }
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 die() { echo "demo: $*" >&2; exit 1; }
 
+# Ctrl-C ends a step, and the demo, even if the command under way ends as if
+# nothing had been: a psql whose statement was done already does.
+trap 'exit 130' INT
+
+[ ! -e "$dir" ] || [ -O "$dir" ] || [ "$(id -u)" = 0 ] ||
+	die "$dir belongs to $(stat -c %U "$dir"): set MULTISITE_DEMO_DIR to another directory"
+
 # Runs a command as the user who owns the servers.
 as_server()
 {
@@ -35,7 +43,7 @@ as_server()
 }
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
-bindir() { "$PG_CONFIG" --bindir; }
+bindir() { "$pg_config" --bindir; }
 
 # sql PORT STATEMENT: its output, unaligned
 sql()
@@ -46,7 +54,7 @@ sql()
 # table PORT STATEMENT: its output as a table
 table()
 {
-	as_server psql -Xq -v ON_ERROR_STOP=1 -P footer=off -h "$dir" -p "$1" -U postgres -d postgres -c "$2"
+	as_server psql -Xq -v ON_ERROR_STOP=1 -P footer=off -P pager=off -h "$dir" -p "$1" -U postgres -d postgres -c "$2"
 }
 
 # wait_for PORT QUERY WHAT: until the query gives t
@@ -55,7 +63,10 @@ wait_for()
 	local tries=300
 	until [ "$(sql "$1" "$2" 2>/dev/null)" = t ]; do
 		tries=$((tries - 1))
-		[ $tries -gt 0 ] || die "timed out waiting for $3"
+		if [ $tries = 0 ]; then
+			table "$1" "SELECT worker, state, reason FROM multisite_status WHERE state <> 'stopped'" >&2 || true
+			die "timed out waiting for $3"
+		fi
 		sleep 0.1
 	done
 }

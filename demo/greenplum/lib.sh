@@ -24,7 +24,7 @@ data_directory() { echo "$dir/${1}_$(segment_name "$2")"; }
 gp() { as_server psql -XAtq -v ON_ERROR_STOP=1 -h "$dir" -p "$1" -d postgres -c "$2"; }
 utility() { PGOPTIONS="-c gp_role=utility ${3:-}" gp "$1" "$2"; }
 
-gp_table() { as_server psql -Xq -v ON_ERROR_STOP=1 -P footer=off -h "$dir" -p "$1" -d postgres -c "$2"; }
+gp_table() { as_server psql -Xq -v ON_ERROR_STOP=1 -P footer=off -P pager=off -h "$dir" -p "$1" -d postgres -c "$2"; }
 
 # start_in ROLE DIRECTORY
 start_in()

@@ -20,8 +20,8 @@ if [ "$(id -u)" = 0 ]; then
 	chown -R postgres "$dir"
 fi
 touch "$dir/running"
-as_server make -s -C "$dir/build" PG_CONFIG="$PG_CONFIG"
-as_root make -s -C "$dir/build" PG_CONFIG="$PG_CONFIG" install >/dev/null
+as_server make -s -C "$dir/build" PG_CONFIG="$pg_config"
+as_root make -s -C "$dir/build" PG_CONFIG="$pg_config" install >/dev/null
 
 if [ -n "${KAFKA_BROKERS:-}" ]; then
 	echo "$KAFKA_BROKERS" | as_server tee "$dir/brokers" >/dev/null

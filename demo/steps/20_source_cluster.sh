@@ -4,6 +4,7 @@
 
 say "Source site \"main\": a coordinator and three segments"
 cluster=demo_$(date +%s)
+echo "$cluster" | as_server tee "$dir/cluster" >/dev/null
 for id in "${segments[@]}"; do
 	data=$dir/main_$(segment_name $id)
 	as_server initdb -D "$data" -U postgres -A trust --no-sync >/dev/null
@@ -24,6 +25,7 @@ for id in "${segments[@]}"; do
 		unix_socket_directories = '$dir'
 		listen_addresses = ''
 		shared_buffers = 64MB
+		dynamic_shared_memory_type = mmap		# leaves nothing in /dev/shm when killed
 	EOC
 	start_server "$data"
 	sql "$(source_port $id)" "CREATE EXTENSION multisite_repl"

@@ -9,9 +9,7 @@ sql "$(source_port -1)" "SELECT pg_reload_conf()" >/dev/null
 
 rounds=${1:-12}
 for ((i = 1; i <= rounds; i++)); do
-	if [ -t 1 ]; then
-		[ $i -gt 1 ] && printf '\033[9A'
-	elif [ $((i % 4)) -ne 0 ]; then
+	if [ ! -t 1 ] && [ $((i % 4)) -ne 0 ]; then
 		sleep 1
 		continue
 	fi
@@ -23,11 +21,18 @@ for ((i = 1; i <= rounds; i++)); do
 		published+="${published:+,}($id, '$(sql "$(source_port $id)" \
 			"SELECT published_lsn FROM multisite_status WHERE worker = 'publisher'")'::pg_lsn)"
 	done
-	{
+	lines=$(
 		table "$(remote_port -1)" "SELECT segment, published, staged, released, applied, applied_point
 			FROM (VALUES $published) p (segment, published)
-			JOIN (VALUES $remote) r (segment, staged, released, applied, applied_point) USING (segment) ORDER BY 1"
+			JOIN (VALUES $remote) r (segment, staged, released, applied, applied_point) USING (segment) ORDER BY 1" &&
 		table "$(remote_port -1)" "SELECT reason AS orchestrator FROM multisite_status WHERE worker = 'orchestrator'" | tail -n +3
-	}
+	)
+	if [ -t 1 ]; then
+		# in place of the last one: no line may wrap, or it would be two
+		[ $i = 1 ] || printf '\033[%dA\033[J' "$height"
+		lines=$(cut -c "1-$(($(tput cols || echo 80) - 1))" <<<"$lines")
+		height=$(($(wc -l <<<"$lines") + 1))
+	fi
+	printf '%s\n\n' "$lines"
 	sleep 1
 done

@@ -3,6 +3,8 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 say "The source site is lost"
+# no Ctrl-C between halting the servers and killing them
+trap '' INT TERM
 pids=()
 for id in "${segments[@]}"; do
 	postmaster=$(head -1 "$dir/main_$(segment_name $id)/postmaster.pid")
