@@ -289,7 +289,6 @@ points_check_name(const char *name)
 void
 points_require_source(const char *name)
 {
-	require_preload();
 	if (name)
 		points_check_name(name);
 	if (RecoveryInProgress())
