@@ -56,6 +56,9 @@ END $$;
 SELECT multisite_create_consistency_point('');
 SELECT multisite_create_consistency_point(repeat('x', 64));
 SELECT multisite_create_consistency_point(E'line\nbreak');
+SELECT multisite_create_consistency_point(' ');
+SELECT multisite_create_consistency_point(' leading');
+SELECT multisite_create_consistency_point('trailing ');
 SELECT multisite_create_consistency_point('multisite_1');
 SELECT multisite_create_consistency_point('twice');
 \set VERBOSITY terse
