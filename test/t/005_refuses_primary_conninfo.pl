@@ -31,7 +31,7 @@ like($c->remote_sql(-1, "SELECT $_ FROM multisite_status WHERE worker = 'receive
 $c->wait_for($c->source(-1), q{SELECT count(*) = 1 FROM multisite_segments WHERE site = 'dr' AND state = 'failed'});
 like($c->sql(-1, q{SELECT reason FROM multisite_segments WHERE site = 'dr'}),
 	qr/^"primary_conninfo" is set .* Hint: $hint\)$/, 'and the source coordinator');
-unlike(slurp_file($standby->logfile), qr/multisite.*geheim/, 'and does not repeat its value');
+unlike(slurp_file($standby->logfile), qr/geheim/, 'the log does not repeat its value');
 
 $standby->append_conf('postgresql.conf', q{primary_conninfo = ''});
 $standby->reload;
