@@ -213,7 +213,6 @@ multisite_flush_wal(PG_FUNCTION_ARGS)
 {
 	XLogRecPtr	end = GetXLogInsertRecPtr();
 
-	require_preload();
 	/* where the next record would begin is behind the header of a new page */
 	if (end % wal_segment_size == SizeOfXLogLongPHD || end % XLOG_BLCKSZ == SizeOfXLogShortPHD)
 		end -= end % XLOG_BLCKSZ;
@@ -479,7 +478,6 @@ multisite_accept_configuration(PG_FUNCTION_ARGS)
 	int			npeers;
 	Peer	   *peers;
 
-	require_preload();
 	if (!ON_GREENPLUM)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

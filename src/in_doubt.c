@@ -85,7 +85,6 @@ require_promoted_coordinator(uint32 *nsegments)
 {
 	char	   *point = palloc(TWOPHASE_GID_SIZE);
 
-	require_preload();
 	if (!AM_COORDINATOR())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

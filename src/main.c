@@ -82,9 +82,13 @@ register_worker(const char *name, const char *function, BgWorkerStartTime start,
 void
 _PG_init(void)
 {
-	/* otherwise the SQL functions say what is missing; see require_preload() */
+	/* by CREATE EXTENSION or a function, say: there would be no shared memory */
 	if (!process_shared_preload_libraries_in_progress)
-		return;
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("multisite_repl must be loaded through shared_preload_libraries"),
+				 errdetail("It needs shared memory and background workers from server start on."),
+				 errhint("Add multisite_repl to shared_preload_libraries in postgresql.conf, and restart the server.")));
 
 	settings_define();
 	greenplum_check_start();

@@ -212,7 +212,6 @@ is_being_promoted(void)
 static void
 require_remote_segment(void)
 {
-	require_preload();
 	if (!RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -239,7 +238,6 @@ multisite_staged_points(PG_FUNCTION_ARGS)
 	Datum		values[2];
 	bool		nulls[2] = {0};
 
-	require_preload();
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	initStringInfo(&ids);
@@ -284,7 +282,6 @@ multisite_promote_segment(PG_FUNCTION_ARGS)
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char		ignored[WIRE_NAME_SIZE];
 
-	require_preload();
 	if (is_promoted() || is_being_promoted())
 		PG_RETURN_VOID();
 	require_remote_segment();
@@ -306,7 +303,6 @@ multisite_wait_promoted(PG_FUNCTION_ARGS)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PG_GETARG_INT32(0));
 
-	require_preload();
 	let_go_of_snapshot();
 	ConditionVariablePrepareToSleep(&multisite_shared->changed);
 	while (!is_promoted())

@@ -279,6 +279,10 @@ void
 points_check_name(const char *name)
 {
 	points_check_length(name);
+	if (name[0] == ' ' || name[strlen(name) - 1] == ' ')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the name of a consistency point must not begin or end with a blank")));
 	if (strncmp(name, RESERVED_PREFIX, strlen(RESERVED_PREFIX)) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_RESERVED_NAME),
@@ -289,7 +293,6 @@ points_check_name(const char *name)
 void
 points_require_source(const char *name)
 {
-	require_preload();
 	if (name)
 		points_check_name(name);
 	if (RecoveryInProgress())

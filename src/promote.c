@@ -33,7 +33,6 @@ PG_FUNCTION_INFO_V1(multisite_resume);
 void
 require_remote_coordinator(void)
 {
-	require_preload();
 	if (!AM_COORDINATOR())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -107,7 +106,6 @@ multisite_promote(PG_FUNCTION_ARGS)
 	char		name[WIRE_NAME_SIZE];
 	Progress   *progress = palloc0(sizeof(Progress));
 
-	require_preload();
 	if (!RecoveryInProgress() && multisite_shared->promoted_at[0])
 	{
 		if (point && strcmp(point, multisite_shared->promoted_at) != 0)

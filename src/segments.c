@@ -295,7 +295,6 @@ multisite_add_segment(PG_FUNCTION_ARGS)
 	Oid			types[3] = {TEXTOID, INT4OID, TEXTOID};
 	Datum		values[3];
 
-	require_preload();
 	check_registry_arguments(PG_ARGISNULL(0) || PG_ARGISNULL(1));
 	id = PG_GETARG_INT32(0);
 	conninfo = text_to_cstring(PG_GETARG_TEXT_PP(1));
@@ -335,7 +334,6 @@ multisite_remove_segment(PG_FUNCTION_ARGS)
 	Oid			types[2] = {TEXTOID, INT4OID};
 	Datum		values[2];
 
-	require_preload();
 	check_registry_arguments(PG_ARGISNULL(0));
 	id = PG_GETARG_INT32(0);
 	site = PG_ARGISNULL(1) ? multisite_site_name : text_to_cstring(PG_GETARG_TEXT_PP(1));

@@ -87,46 +87,84 @@ check_site_name(char **newval, void **extra, GucSource source)
 	return check_name_part(newval, extra, source);
 }
 
-/* A comma separated list of host[:port]. */
+#define HOST_CHARS "abcdefghijklmnopqrstuvwxyz" \
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
+
+/*
+ * What is wrong with one entry of the list of brokers, which is host[:port],
+ * an IPv6 address in brackets; NULL if nothing is.  librdkafka takes a
+ * protocol:// before it, too.
+ */
+static const char *
+broker_problem(const char *broker)
+{
+	const char *protocol_end = strstr(broker, "://");
+	const char *host = protocol_end ? protocol_end + 3 : broker;
+	const char *port;
+
+	if (broker[0] == '\0')
+		return "is empty";
+	if (strpbrk(broker, " \t\r\n"))
+		return "has a blank";
+	if (host[0] == '[')
+	{
+		size_t		len = strspn(host + 1, HOST_CHARS ":%");
+
+		if (len == 0 || host[1 + len] != ']')
+			return "has no valid IPv6 address in its brackets";
+		port = host + 1 + len + 1;
+	}
+	else
+	{
+		port = host + strspn(host, HOST_CHARS);
+		if (port == host)
+			return "has no valid host";
+	}
+	if (*port == '\0')
+		return NULL;
+	if (*port != ':')
+		return "has no valid host";
+	port++;
+	if (port[0] == '\0' || strlen(port) > 5 || strspn(port, "0123456789") != strlen(port) ||
+		atoi(port) < 1 || atoi(port) > 65535)
+		return "has no valid port";
+	return NULL;
+}
+
 static bool
 check_brokers(char **newval, void **extra, GucSource source)
 {
-	const char *p = *newval;
+	char	   *list;
+	char	   *broker;
+	const char *problem = NULL;
 
-	if (*p == '\0')
+	if ((*newval)[0] == '\0')
 		return true;
-	while (true)
+	list = pstrdup(*newval);
+	broker = list;
+	while (broker && problem == NULL)
 	{
-		size_t		len = strcspn(p, ",");
-		const char *colon = memchr(p, ':', len);
-		const char *last_colon = NULL;
+		char	   *comma = strchr(broker, ',');
 
-		for (const char *c = colon; c && c < p + len; c++)
-		{
-			if (*c == ':')
-				last_colon = c;
-		}
-		if (len == 0 || p[0] == ':' || strcspn(p, " \t") < len)
-		{
-			GUC_check_errdetail("The list must have the form host:port,host:port.");
-			return false;
-		}
-		if (last_colon && p[0] != '[')
-		{
-			char	   *end;
-			long		port = strtol(last_colon + 1, &end, 10);
-
-			if (end != p + len || port <= 0 || port > 65535)
-			{
-				GUC_check_errdetail("\"%.*s\" has no valid port; the form is host:port,host:port.",
-									(int) len, p);
-				return false;
-			}
-		}
-		if (p[len] == '\0')
-			return true;
-		p += len + 1;
+		if (comma)
+			*comma++ = '\0';
+		problem = broker_problem(broker);
+		if (problem)
+			GUC_check_errdetail("The entry \"%s\" %s; the form is host:port,host:port, without blanks.",
+								broker, problem);
+		broker = comma;
 	}
+	pfree(list);
+	return problem == NULL;
+}
+
+static bool
+check_database(char **newval, void **extra, GucSource source)
+{
+	if ((*newval)[0] != '\0')
+		return true;
+	GUC_check_errdetail("The registry of segments must be in some database.");
+	return false;
 }
 
 static bool
@@ -216,7 +254,8 @@ settings_define(void)
 			   PGC_SIGHUP, GUC_UNIT_MS);
 	define_string("multisite.database",
 				  "Database of the coordinator that has the registry of segments.",
-				  &multisite_database, "postgres", PGC_POSTMASTER, 0, NULL, NULL);
+				  &multisite_database, "postgres", PGC_POSTMASTER, 0,
+				  check_database, NULL);
 	DefineCustomEnumVariable("multisite.durability",
 							 "What a synchronous commit waits for: Kafka, or the remote sites' disks.",
 							 NULL, &multisite_durability, DURABILITY_KAFKA,

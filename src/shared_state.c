@@ -51,17 +51,6 @@ shared_state_init(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-void
-require_preload(void)
-{
-	if (multisite_shared == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("multisite_repl is not loaded"),
-				 errdetail("It needs shared memory and background workers from server start on."),
-				 errhint("Add multisite_repl to shared_preload_libraries and restart the server.")));
-}
-
 const char *
 worker_kind_name(WorkerKind kind)
 {

@@ -559,7 +559,6 @@ multisite_prepared_outcomes(PG_FUNCTION_ARGS)
 	char		promoted_at[TWOPHASE_GID_SIZE];
 	uint32		nsegments;
 
-	require_preload();
 	InitMaterializedSRF_compat(fcinfo);
 	if (RecoveryInProgress() || !twophase_promotion(promoted_at, &nsegments))
 		ereport(ERROR,

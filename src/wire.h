@@ -26,7 +26,7 @@
 #define WIRE_NAME_SIZE		64
 #define WIRE_HOST_SIZE		128
 #define WIRE_PATH_SIZE		1024
-#define WIRE_TEXT_SIZE		256
+#define WIRE_TEXT_SIZE		512
 #define WIRE_IDENTITY_SIZE	16
 
 /* No cluster has more segments than this; it bounds what a decoder accepts. */

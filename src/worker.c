@@ -314,6 +314,26 @@ worker_serve_request(void (*serve) (const Request *request, char *result))
 	PG_END_TRY();
 }
 
+/*
+ * An error in one line: "message (detail Hint: hint)".  Half a hint may mislead,
+ * so one that is too long is left out.
+ */
+static void
+describe_error(char text[ERROR_TEXT_SIZE], const ErrorData *edata)
+{
+	const char *message = edata->message ? edata->message : "unknown error";
+	const char *detail = edata->detail ? edata->detail : "";
+
+	if (edata->hint &&
+		snprintf(text, ERROR_TEXT_SIZE, "%s (%s%sHint: %s)", message, detail,
+				 detail[0] ? " " : "", edata->hint) < ERROR_TEXT_SIZE)
+		return;
+	if (detail[0])
+		snprintf(text, ERROR_TEXT_SIZE, "%s (%s)", message, detail);
+	else
+		strlcpy(text, message, ERROR_TEXT_SIZE);
+}
+
 void
 worker_report_error(const ErrorData *edata)
 {
@@ -339,10 +359,7 @@ worker_report_error(const ErrorData *edata)
 	}
 
 	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
-	if (edata->detail)
-		snprintf(slot->last_error, ERROR_TEXT_SIZE, "%s (%s)", message, edata->detail);
-	else
-		strlcpy(slot->last_error, message, ERROR_TEXT_SIZE);
+	describe_error(slot->last_error, edata);
 	slot->last_error_at = GetCurrentTimestamp();
 	if (slot->failing_since == 0)
 		slot->failing_since = slot->last_error_at;

@@ -33,6 +33,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 use Link;
+use Pipe;
 
 my @all;
 
@@ -149,22 +150,7 @@ sub delete_before
 }
 
 # The messages of a topic: a list of {offset, kind, epoch, lsn, length}.
-sub messages
-{
-	my ($self, $topic) = @_;
-	my ($out, $err) = run_command([ "$ENV{MULTISITE_SRC}/test/faults/pipe", $self->{brokers}, $topic, 'list' ]);
-	my @messages;
-
-	die $err if $err =~ /^pipe: /m;
-	foreach my $line (split /\n/, $out)
-	{
-		my %m;
-		@m{qw(offset kind epoch lsn length)} = split / /, $line;
-		$m{lsn} = hex $m{lsn} if defined $m{lsn};
-		push @messages, \%m;
-	}
-	return @messages;
-}
+sub messages { my ($self, $topic) = @_; return Pipe::messages($self->{brokers}, $topic); }
 
 # Appends a copy of a message to its topic; how: see test/faults/pipe.c.
 sub copy

@@ -23,6 +23,9 @@ $c->start_remote;
 is($c->sql(0, q{SELECT count(*) FROM pg_stat_replication
 	WHERE application_name = 'multisite' AND state = 'streaming'}),
 	'1', 'the publisher is a replication client of its server');
+my $seen = q{SELECT string_agg(backend_type, ', ' ORDER BY backend_type) FROM pg_stat_activity WHERE backend_type LIKE 'multisite%'};
+$c->wait_for($c->source(-1), "SELECT ($seen) = 'multisite points, multisite publisher'");
+is($c->remote_sql(-1, $seen), '', 'pg_stat_activity has the workers with a connection only');
 $c->wait_for($c->remote(-1), q{SELECT reason LIKE 'not yet consistent%' FROM multisite_status
 	WHERE worker = 'receiver'});
 my ($status, $out, $err) = $c->remote(-1)->psql('postgres', 'SELECT multisite_promote()');
@@ -57,10 +60,17 @@ $c->sql($_, "SELECT pg_terminate_backend(pid) $loading") foreach $c->ids;
 $c->wait_for($c->source($_), "SELECT count(*) = 0 $loading") foreach $c->ids;
 $_->finish foreach @load;
 $digest{$_} = $c->digest($c->source($_), 'ledger') foreach $c->ids;
+unlike($digest{$_}, qr/^0\|/, "segment $_ was loaded") foreach $c->ids;
 my $last = $c->create_point('before_the_fire');
 $c->sql($_, q{INSERT INTO ledger (what) SELECT 'after the point' FROM generate_series(1, 1000)})
   foreach $c->ids;
-$c->wait_published($_) foreach $c->ids;
+# which the remote site has, too, so that it could go too far
+foreach my $id ($c->ids)
+{
+	my $end = $c->sql($id, 'SELECT pg_current_wal_flush_lsn()');
+
+	$c->wait_for($c->remote($id), "SELECT staged_lsn >= '$end' FROM multisite_status WHERE worker = 'receiver'");
+}
 $c->wait_applied($last, 'staged');
 $c->cut_source;
 

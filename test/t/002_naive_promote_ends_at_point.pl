@@ -36,12 +36,14 @@ my $staged = $c->remote_sql(0, q{SELECT staged_lsn FROM multisite_status WHERE w
 cmp_ok($c->remote_sql(0, "SELECT pg_wal_lsn_diff('$staged', '$released')"), '>', 16 * 1024 * 1024,
 	'more than a WAL segment is staged and not released');
 
+my $files = sub { return scalar(grep { /^[0-9A-F]{24}$/ } slurp_dir($c->remote(0)->data_dir . '/pg_wal/multisite')); };
+cmp_ok($files->(), '>', 1, 'in files of their own');
+
 $c->remote(0)->promote;
 is($c->remote_sql(0, 'SELECT count(*) FROM t'), '1000', 'the segment ends at its last released point');
 my $history = slurp_file($c->remote(0)->data_dir . '/pg_wal/00000002.history');
 like($history, qr/^1\t\Q$released\E\t/m, 'its new timeline begins where that point ended');
 $c->wait_for($c->remote(0), q{SELECT state = 'promoted' FROM multisite_status WHERE worker = 'receiver'});
-is(scalar(grep { /^[0-9A-F]{24}$/ } slurp_dir($c->remote(0)->data_dir . '/pg_wal/multisite')),
-	0, 'what was staged is gone');
+is($files->(), 0, 'what was staged is gone');
 
 done_testing();

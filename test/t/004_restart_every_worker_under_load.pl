@@ -9,19 +9,27 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use Load;
 use Multisite;
+use Pipe;
 
 my $c = Multisite->new('restart', segments => 1, durable => 1);
 my $worker_pid = q{SELECT pid FROM multisite_status WHERE worker = '%s'};
 
 $c->start_source;
 $c->sql($_, 'CREATE TABLE t (n serial PRIMARY KEY, what text)') foreach $c->ids;
+my $clients = Load->new($c);
 $c->start_remote;
 $c->wait_applied($c->create_point);
+$clients->start;
 
+# Beside what the clients do all the time; returns while it is under way to the
+# remote site.
 sub load
 {
 	my ($rows) = @_;
+
+	is(join(' ', $clients->stuck(60)), '', 'all clients commit');
 	$c->sql($_, "INSERT INTO t (what) SELECT md5(i::text) FROM generate_series(1, $rows) i") foreach $c->ids;
 }
 
@@ -79,16 +87,71 @@ $c->source($_)->start foreach $c->ids;
 $c->remote($_)->start foreach $c->ids;
 point_arrives('power cut at both sites');
 
+$clients->stop;
+point_arrives('the clients have ended');
+
+# a receiver may have lost Kafka for a while, but never had to refuse WAL
+my $refusal = qr/multisite receiver failed: (?!Kafka does not answer).*/;
+my %known = $clients->known;
 foreach my $id ($c->ids)
 {
-	is($c->digest($c->remote($id), 't'), $c->digest($c->source($id), 't'), "segment $id equals the source");
-	is($c->remote_sql($id, q{SELECT last_error FROM multisite_status WHERE worker = 'receiver' AND last_error ~ 'WAL'}),
-		'', "segment $id saw no gap");
-}
+	foreach my $table ('t', 'link')
+	{
+		my $digest = $c->digest($c->source($id), $table);
 
-# the pipe itself: each message continues the one before it
-$c->wait_published($_) foreach $c->ids;
-is($c->sql($_, q{SELECT state FROM multisite_status WHERE worker = 'publisher'}), 'waiting', "publisher $_ is well")
-  foreach $c->ids;
+		unlike($digest, qr/^0\|/, "segment $id: there is something in $table");
+		is($c->digest($c->remote($id), $table), $digest, "segment $id: $table equals the source's");
+	}
+	is(join("\n", slurp_file($c->remote($id)->logfile) =~ /$refusal/g), '', "segment $id refused nothing");
+}
+is(join("\n", $clients->torn(map { $c->remote($_) } $c->ids)), '', 'no link is missing');
+is(join(' ', grep { $clients->{max}{$_} < $known{$_} } keys %known), '', 'each client finds what it knows to be committed');
+
+# the pipes themselves, up to what their servers had flushed before
+foreach my $id ($c->ids)
+{
+	my $topic = "$c->{cluster}.main.wal.$id";
+	my $flushed = $c->sql($id, 'SELECT pg_current_wal_flush_lsn()');
+
+	$c->wait_for($c->source($id), "SELECT published_lsn >= '$flushed' FROM multisite_status WHERE worker = 'publisher'");
+	my @pipe = Pipe::messages($c->{brokers}, $topic);
+	my ($end, @problems) = Pipe::follow(@pipe);
+	is(join("\n", @problems), '', "segment $id: each message of its pipe continues the one before it");
+	cmp_ok($end, '>=', $c->sql($id, "SELECT pg_wal_lsn_diff('$flushed', '0/0')"), 'up to its end');
+	# when it was made, killed, restarted, and its server cut off
+	cmp_ok(scalar(grep { $_->{kind} eq 'claim' } @pipe), '>=', 4, 'each new publisher has claimed it');
+
+	# that can fail: without any one of its messages, or with one changed, it is
+	# not whole; of a claim's last, what the next one begins with may be the same
+	my @wal = grep { $pipe[$_]{kind} eq 'wal' } 0 .. $#pipe;
+	my $last = $wal[-1];
+	@wal = grep { $_ < $#pipe && $pipe[ $_ + 1 ]{kind} eq 'wal' && $pipe[ $_ + 1 ]{epoch} == $pipe[$_]{epoch} } @wal;
+	cmp_ok(scalar @wal, '>', 10, 'of many');
+	my %unseen = map { $_ => 0 } ('missing', 'too short', 'twice', 'of the next claim');
+	foreach my $i (@wal)
+	{
+		my @before = @pipe[ 0 .. $i - 1 ];
+		my @after = @pipe[ $i + 1 .. $#pipe ];
+		my $m = $pipe[$i];
+		my %mutant = (
+			'missing' => [],
+			'too short' => [ { %$m, length => $m->{length} - 1 } ],
+			'twice' => [ $m, $m ],
+			'of the next claim' => [ { %$m, epoch => $m->{epoch} + 1 } ]);
+
+		foreach my $how (keys %mutant)
+		{
+			my (undef, @found) = Pipe::follow(@before, @{ $mutant{$how} }, @after);
+			$unseen{$how}++ unless @found;
+		}
+	}
+	is_deeply(\%unseen, { map { $_ => 0 } keys %unseen }, 'a message that is ' . join(', or ', sort keys %unseen) . ' is seen');
+	my ($shorter) = Pipe::follow(@pipe[ 0 .. $last - 1 ]);
+	cmp_ok($shorter, '<', $end, 'and so is one that is missing at the end');
+	my @claims = grep { $pipe[$_]{kind} eq 'claim' } 0 .. $#pipe;
+	my (undef, @found) = Pipe::follow(@pipe[ grep { $_ != $claims[-1] } 0 .. $#pipe ]);
+	isnt(join("\n", @found), '', 'and a claim that is missing');
+}
+like('LOG:  multisite receiver failed: WAL is missing in topic "x"', $refusal, 'a refusal in the log would be seen, too');
 
 done_testing();

@@ -22,9 +22,16 @@ my $error = q{SELECT last_error FROM multisite_status WHERE worker = 'receiver'}
 
 $c->wait_for($standby, "SELECT ($state) = 'failed'");
 like($c->remote_sql(-1, $error), qr/"primary_conninfo" is set/, 'primary_conninfo is refused');
-like(slurp_file($standby->logfile), qr/HINT:  Remove primary_conninfo from postgresql.conf/,
-	'the log says what to remove');
-unlike(slurp_file($standby->logfile), qr/multisite.*geheim/, 'and does not repeat its value');
+my $hint = qr/Remove primary_conninfo from postgresql.conf.*, and reload\./;
+like(slurp_file($standby->logfile), qr/HINT:  $hint/, 'the log says what to remove');
+like($c->remote_sql(-1, "SELECT $_ FROM multisite_status WHERE worker = 'receiver'"),
+	qr/^"primary_conninfo" is set .* \(It would stream .*\. Hint: $hint\)$/, "and so does $_")
+  foreach 'reason', 'last_error';
+# which the next attempt tells the other site
+$c->wait_for($c->source(-1), q{SELECT count(*) = 1 FROM multisite_segments WHERE site = 'dr' AND state = 'failed'});
+like($c->sql(-1, q{SELECT reason FROM multisite_segments WHERE site = 'dr'}),
+	qr/^"primary_conninfo" is set .* Hint: $hint\)$/, 'and the source coordinator');
+unlike(slurp_file($standby->logfile), qr/geheim/, 'the log does not repeat its value');
 
 $standby->append_conf('postgresql.conf', q{primary_conninfo = ''});
 $standby->reload;

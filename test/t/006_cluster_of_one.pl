@@ -28,6 +28,8 @@ $c->wait_for($c->source(-1), q{SELECT replay_lsn >= (SELECT lsn FROM multisite_c
 pass('pg_stat_replication shows what the remote has applied');
 
 $c->sql(-1, 'INSERT INTO t SELECT 1');
+my $end = $c->sql(-1, 'SELECT pg_current_wal_flush_lsn()');
+$c->wait_for($c->remote(-1), "SELECT staged_lsn >= '$end' FROM multisite_status WHERE worker = 'receiver'");
 $c->cut_source;
 my ($name) = $c->promote;
 is($name, 'only', 'promoted at the point');

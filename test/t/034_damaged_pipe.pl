@@ -40,11 +40,12 @@ $c->wait_applied($point);
 my %digest = map { $_ => $c->digest($c->source($_), 't') } $c->ids;
 is($c->digest($c->remote($_), 't'), $digest{$_}, "segment $_: messages that came again change nothing") foreach $c->ids;
 
-# one kind of damage for each pipe, with good WAL behind it
+# one kind of damage for each pipe, with good WAL behind it; the length in a
+# header is that of the WAL, so if it is packed, only the checksum tells
 my %damage = (
-	-1 => [ 'flip', 'invalid message in Kafka topic%its checksum is wrong%' ],
-	0 => [ 'cut', 'invalid message in Kafka topic%its length is not the one in its header%' ],
-	1 => [ '1000000', 'WAL is missing in topic%' ]);
+	-1 => [ 'flip', '^invalid message in Kafka topic.*its checksum is wrong' ],
+	0 => [ 'cut', '^invalid message in Kafka topic.*its (length is not the one in its header|checksum is wrong)' ],
+	1 => [ '1000000', '^WAL is missing in topic' ]);
 foreach my $id ($c->ids)
 {
 	my ($last) = grep { $_->{kind} eq 'wal' } reverse $kafka->messages($pipe{$id});
@@ -54,7 +55,7 @@ foreach my $id ($c->ids)
 }
 foreach my $id ($c->ids)
 {
-	$c->wait_for($c->remote($id), "SELECT state = 'failed' AND reason LIKE '$damage{$id}[1]'
+	$c->wait_for($c->remote($id), "SELECT state = 'failed' AND reason ~ '$damage{$id}[1]'
 		FROM multisite_status WHERE worker = 'receiver'");
 	pass("segment $id ($damage{$id}[0]): its receiver stops, and says why");
 }

@@ -12,6 +12,7 @@ use Test::More;
 
 use Kafka;
 use Multisite;
+use Pipe;
 
 my $kafka = Kafka->new;
 my $c = Multisite->new('large', brokers => $kafka->brokers, conf => q{
@@ -46,12 +47,7 @@ $c->wait_applied('two');
 pass('it goes on by itself');
 is($c->digest($c->remote(-1), 't'), $c->digest($c->source(-1), 't'), 'the remote equals the source');
 
-my ($at, $holes) = (0, 0);
-foreach my $m (grep { $_->{kind} eq 'wal' } $kafka->messages($pipe))
-{
-	$holes++ if $at && $m->{lsn} > $at;
-	$at = $m->{lsn} + $m->{length};
-}
-is($holes, 0, 'and the pipe has no hole');
+my (undef, @problems) = Pipe::follow($kafka->messages($pipe));
+is(join("\n", @problems), '', 'and the pipe has no hole');
 
 done_testing();
