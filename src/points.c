@@ -169,7 +169,7 @@ require_all(const char *step)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_EXCEPTION),
 				 errmsg("segment %d could not %s", peers[first].segment, step),
-				 errdetail("%s.", peers[first].error),
+				 errdetail("%s", sentence(peers[first].error)),
 				 errhint("No consistency point was made. See multisite_segments for its address.")));
 }
 
@@ -209,7 +209,7 @@ connect_dispatcher(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_EXCEPTION),
 				 errmsg("the coordinator could not be reached by its own worker"),
-				 errdetail("%s.", dispatcher.error),
+				 errdetail("%s", sentence(dispatcher.error)),
 				 errhint("No consistency point was made. See multisite.local_conninfo.")));
 }
 
@@ -504,7 +504,7 @@ publish_manifest(const WireManifest *manifest, const WireManifestEntry *entries)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("could not publish consistency point \"%s\"", manifest->name),
-				 errdetail("%s.", kafka_trouble(producer) ? kafka_trouble(producer) : "Kafka's queue is full")));
+				 errdetail("%s", sentence(kafka_trouble(producer) ? kafka_trouble(producer) : "Kafka's queue is full"))));
 	pfree(body);
 }
 

@@ -147,7 +147,7 @@ multisite_promote(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("the promotion at consistency point \"%s\" is not finished yet", name),
-					 errdetail("%s.", multisite_shared->workers[WORKER_ORCHESTRATOR].reason),
+					 errdetail("%s", sentence(multisite_shared->workers[WORKER_ORCHESTRATOR].reason)),
 					 errhint("It goes on by itself. Call multisite_promote() again to watch it, and see multisite_segments.")));
 		}
 		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left,

@@ -112,6 +112,14 @@ worker_state_name(WorkerState state)
 	return "unknown";
 }
 
+char *
+sentence(const char *text)
+{
+	size_t		len = strlen(text);
+
+	return psprintf("%s%s", text, len > 0 && strchr(".?!", text[len - 1]) ? "" : ".");
+}
+
 /* Tell everyone who waits for something to look again. */
 void
 shared_changed(void)
@@ -138,7 +146,7 @@ worker_not_running(WorkerKind worker)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the %s worker is not at work on this server", worker_kind_name(worker)),
-			 reason[0] ? errdetail("It says: %s.", reason) : 0,
+			 reason[0] ? errdetail("It says: %s", sentence(reason)) : 0,
 			 errhint("See multisite_status.")));
 }
 
@@ -159,7 +167,7 @@ worker_cannot_serve(WorkerKind worker, long timeout_ms)
 	ereport(ERROR,
 			(errcode(ERRCODE_QUERY_CANCELED),
 			 errmsg("no answer from the %s worker in %ld ms", worker_kind_name(worker), timeout_ms),
-			 errdetail("Its state is \"%s\": %s.", worker_state_name(state), reason)));
+			 errdetail("Its state is \"%s\": %s", worker_state_name(state), sentence(reason))));
 }
 
 /* The caller of a request leaves, perhaps before its end. */

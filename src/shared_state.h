@@ -198,6 +198,9 @@ extern const char *worker_state_name(WorkerState state);
 
 extern void shared_changed(void);
 
+/* The text with a full stop, unless it ends with one or the like; palloc'd. */
+extern char *sentence(const char *text);
+
 /*
  * Passes a request to a worker and waits for its end.  The worker's error is
  * raised here.  Returns the result in result, of WIRE_NAME_SIZE bytes.
