@@ -39,6 +39,8 @@
 
 #define DECISION_TIMEOUT_MS 30000
 #define TOPIC_CHECK_MS		1000
+#define NAMED_SEGMENTS		3		/* in a reason */
+#define RECEIVER_BEGINS_MS	10000
 #define IDLE_WAIT_MS		1000	/* to see a promotion by hand */
 #define ENDS_CHECK_MS		5000
 #define DECISION_WINDOW		64	/* late ones of attempts that have ended */
@@ -81,6 +83,53 @@ static int64 withdrawn_at;		/* offset of the newest status that withdraws */
  * ------------------------------------------------------------------------
  */
 
+static bool
+settings_changed(void)
+{
+	return worker_reloaded() && kafka_settings_changed(fingerprint);
+}
+
+/* Before anything can be decided: who asks is told what that waits for. */
+static void
+refuse_request(const Request *request, char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("this site cannot decide anything yet"),
+			 errdetail("The orchestrator %s", sentence(worker_slot()->reason)),
+			 errhint("See multisite_status.")));
+}
+
+/*
+ * The receiver's state file tells decisions about us from older ones, and
+ * promotions.  At a start it is ready in a moment, and requests wait for it;
+ * if it fails, or takes longer, they are told so.  False if a setting changed.
+ */
+static bool
+wait_for_receiver(void)
+{
+	TimestampTz began = GetCurrentTimestamp();
+
+	while (pg_atomic_read_u64(&multisite_shared->release_base) == 0)
+	{
+		WorkerState state;
+		char		reason[REASON_SIZE];
+
+		LWLockAcquire(multisite_shared->lock, LW_SHARED);
+		state = multisite_shared->workers[WORKER_RECEIVER].state;
+		strlcpy(reason, multisite_shared->workers[WORKER_RECEIVER].reason, REASON_SIZE);
+		LWLockRelease(multisite_shared->lock);
+		worker_set_state(WORKER_STARTING, "waits for this server's receiver to begin, which says: %s", reason);
+		if (state == WORKER_FAILED ||
+			TimestampDifferenceExceeds(began, GetCurrentTimestamp(), RECEIVER_BEGINS_MS))
+			worker_serve_request(refuse_request);
+		worker_wait(0, NULL, IDLE_WAIT_MS); /* it sets our latch */
+		if (settings_changed())
+			return false;
+	}
+	return true;
+}
+
 /*
  * Reads the newest decision, as the receivers see it.  Behind it there may be
  * some that came too late, of attempts of ours that ended before they were
@@ -100,13 +149,6 @@ read_last_decision(void)
 	overtaken = false;
 	kafka_watermarks(consumer, release_topic, &low, &high);
 	last_offset = high - 1;
-
-	/* its state file tells decisions about us from older ones, and promotions */
-	while (pg_atomic_read_u64(&multisite_shared->release_base) == 0)
-	{
-		worker_set_state(WORKER_STARTING, "waits for this server's receiver to begin");
-		worker_wait(0, NULL, IDLE_WAIT_MS); /* it sets our latch */
-	}
 	if (low == high)
 		return;
 	for (int64 offset = Max(low, high - DECISION_WINDOW); offset < high; offset++)
@@ -708,7 +750,8 @@ note_progress(void)
 	history_reached(least(offsetof(WireStatus, applied_point)), POINT_APPLIED, now);
 }
 
-static void
+/* False if a setting changed before it was done. */
+static bool
 open_topics(void)
 {
 	const char *names[NUM_TOPICS];
@@ -726,8 +769,13 @@ open_topics(void)
 	while (!kafka_topic_exists(consumer, points_topic))
 	{
 		worker_set_state(WORKER_CONNECTING, "waits for topic %s, which the source coordinator creates", points_topic);
+		worker_serve_request(refuse_request);
 		worker_wait(0, NULL, TOPIC_CHECK_MS);
+		if (settings_changed())
+			return false;
 	}
+	if (!wait_for_receiver())
+		return false;
 	/* before anything is read: an answer waits behind a fetch that waits for messages */
 	kafka_watermarks(consumer, points_topic, &low, &ends[FROM_POINTS]);
 	kafka_watermarks(consumer, status_topic, &offsets[FROM_STATUS], &ends[FROM_STATUS]);
@@ -744,6 +792,7 @@ open_topics(void)
 	names[FROM_RELEASE] = release_topic;
 	offsets[FROM_RELEASE] = last_offset + 1;
 	kafka_assign(consumer, NUM_TOPICS, names, offsets);
+	return true;
 }
 
 /* Nothing is decided, and no request refused, before all there is was read. */
@@ -825,6 +874,7 @@ orchestrator_attempt(void)
 						"multisite.cluster_name is not set" : "multisite.source_site is not set");
 		return ATTEMPT_AGAIN;
 	}
+	settings_check_source_site();
 
 	points_context = AllocSetContextCreate(CurrentMemoryContext, "multisite points",
 										   ALLOCSET_DEFAULT_SIZES);
@@ -833,7 +883,8 @@ orchestrator_attempt(void)
 	known = NULL;
 	nknown = 0;
 	withdrawn_at = -1;
-	open_topics();
+	if (!open_topics())
+		return ATTEMPT_AGAIN;
 
 	for (;;)
 	{
@@ -855,7 +906,7 @@ orchestrator_attempt(void)
 			return ATTEMPT_FINISHED;
 		}
 		worker_wait(2, sockets, IDLE_WAIT_MS);
-		if (worker_reloaded() && kafka_settings_changed(fingerprint))
+		if (settings_changed())
 			return ATTEMPT_AGAIN;
 	}
 }

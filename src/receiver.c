@@ -1568,13 +1568,17 @@ try_release(void)
 	PG_END_TRY();
 }
 
-/* False if a request came meanwhile, which may be served without Kafka. */
+/*
+ * False if a request came meanwhile, which may be served without Kafka, or a
+ * setting was changed: the topic may be waited for because it was wrong.
+ */
 static bool
 wait_for_topic(const char *topic, const char *who)
 {
 	while (!kafka_topic_exists(consumer, topic))
 	{
-		if (request_waits(WORKER_RECEIVER))
+		if (request_waits(WORKER_RECEIVER) ||
+			(worker_reloaded() && kafka_settings_changed(fingerprint)))
 			return false;
 		worker_set_state(WORKER_CONNECTING, "waits for topic %s, which %s creates", topic, who);
 		worker_wait(0, NULL, TOPIC_CHECK_MS);
@@ -1670,7 +1674,7 @@ open_pipe(void)
 	PG_END_TRY();
 }
 
-/* False if a request came before it was done. */
+/* False if it is to begin anew: see wait_for_topic(). */
 static bool
 open_topics(void)
 {
@@ -1956,14 +1960,7 @@ receiver_attempt(void)
 		worker_disabled("multisite.source_site is not set");
 		return ATTEMPT_AGAIN;
 	}
-	if (strcmp(multisite_source_site, multisite_site_name) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a site cannot follow itself"),
-				 errdetail("multisite.site_name and multisite.source_site are both \"%s\".",
-						   multisite_site_name),
-				 errhint("Give this site a name of its own by multisite.site_name, and restart.")));
-
+	settings_check_source_site();
 	history_load();
 	wait_for_recovery();
 	(void) staging_open();
