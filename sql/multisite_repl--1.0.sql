@@ -413,7 +413,7 @@ COMMENT ON COLUMN multisite_segments.site IS 'site of the segment';
 COMMENT ON COLUMN multisite_segments.segment_id IS 'id of the segment; the coordinator is -1';
 COMMENT ON COLUMN multisite_segments.conninfo IS 'where it is reached, without secrets; null if it is not registered';
 COMMENT ON COLUMN multisite_segments.state IS 'starting, following, failed, promoting or promoted; null if it reported nothing, as a source segment';
-COMMENT ON COLUMN multisite_segments.reason IS 'what it waits for, or why it failed, in words';
+COMMENT ON COLUMN multisite_segments.reason IS 'what it waits for, or why it failed, in words; or for how long it has been silent';
 COMMENT ON COLUMN multisite_segments.timeline IS 'timeline of what it stages';
 COMMENT ON COLUMN multisite_segments.base_lsn IS 'where the WAL of its base backup ended';
 COMMENT ON COLUMN multisite_segments.staged_lsn IS 'on its disk up to here';

@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 
 #include "access/xlog.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -318,23 +319,35 @@ set_reason(const char *fmt,...)
 	LWLockRelease(multisite_shared->lock);
 }
 
+static const SegmentKnown *
+find_known(int32 segment)
+{
+	for (int i = 0; i < nknown; i++)
+	{
+		if (known[i].segment == segment)
+			return &known[i];
+	}
+	return NULL;
+}
+
 /* Why the newest point waits for a segment, in words. */
 static void
 explain_wait(const KnownPoint *point, int32 segment)
 {
-	const SegmentKnown *k = NULL;
+	const SegmentKnown *k = find_known(segment);
+	long		silence = segment_silent_for(multisite_site_name, segment);
 
-	for (int i = 0; i < nknown; i++)
-	{
-		if (known[i].segment == segment)
-			k = &known[i];
-	}
 	if (k == NULL)
 		set_reason("point \"%s\" waits for segment %d, of which nothing was heard yet",
 				   point->name, segment);
+	else if (silence > 0)
+		set_reason("point \"%s\" waits for segment %d, which has not been heard of for %ld s",
+				   point->name, segment, silence);
 	else if (k->status.state == WIRE_SEGMENT_FAILED)
-		set_reason("point \"%s\" waits for segment %d, which failed: %s",
-				   point->name, segment, k->status.reason);
+		set_reason("point \"%s\" waits for segment %d, which %s%s",
+				   point->name, segment,
+				   strncmp(k->status.reason, HAD_FAILED, strlen(HAD_FAILED)) == 0 ? "" : "failed: ",
+				   k->status.reason);
 	else
 	{
 		for (uint32 i = 0; i < point->needs.nsegments; i++)
@@ -636,6 +649,33 @@ serve_request(const Request *request, char *name)
 	strlcpy(name, decision.name, WIRE_NAME_SIZE);
 }
 
+/* The segments that the coordinator's promotion waits for, in words; palloc'd. */
+static char *
+not_promoted(const PointNeeds *needs)
+{
+	StringInfoData buf;
+	int			n = 0;
+
+	initStringInfo(&buf);
+	for (uint32 i = 0; i < needs->nsegments; i++)
+	{
+		int32		segment = needs->entries[i].segment;
+		const SegmentKnown *k = find_known(segment);
+		long		silence = segment_silent_for(multisite_site_name, segment);
+
+		if (segment == COORDINATOR_ID || (k && k->status.promoted_point == needs->id))
+			continue;
+		if (++n > NAMED_SEGMENTS)
+			continue;
+		appendStringInfo(&buf, "%s%d", n > 1 ? ", " : "", segment);
+		if (silence > 0)
+			appendStringInfo(&buf, " (which has not been heard of for %ld s)", silence);
+	}
+	if (n > NAMED_SEGMENTS)
+		appendStringInfo(&buf, " and %d more", n - NAMED_SEGMENTS);
+	return buf.data;
+}
+
 /* Lets the coordinator follow once all others accept writes. */
 static void
 drive_promotion(void)
@@ -652,7 +692,10 @@ drive_promotion(void)
 	{
 		if (!decide_others_promoted(&point->needs, known, nknown, COORDINATOR_ID))
 		{
-			worker_set_state(WORKER_PROMOTING, "waits for the segments to be promoted at \"%s\"", decision.name);
+			char	   *names = not_promoted(&point->needs);
+
+			worker_set_state(WORKER_PROMOTING, "waits for segment %s to be promoted at \"%s\"", names, decision.name);
+			pfree(names);
 			return;
 		}
 		next.segments_promoted = true;

@@ -1243,8 +1243,12 @@ report(WireSegmentState segment_state)
 	if (staging->next_timeline != 0)
 		status.staged_point = newest_point_before(staging->switch_lsn, &lost);
 
-	strlcpy(status.reason, segment_state == WIRE_SEGMENT_FAILED ? slot->last_error : slot->reason,
-			WIRE_TEXT_SIZE);
+	if (segment_state != WIRE_SEGMENT_FAILED)
+		strlcpy(status.reason, slot->reason, WIRE_TEXT_SIZE);
+	else if (slot->state == WORKER_FAILED)
+		strlcpy(status.reason, slot->last_error, WIRE_TEXT_SIZE);
+	else						/* on probation */
+		snprintf(status.reason, WIRE_TEXT_SIZE, HAD_FAILED "%s", slot->last_error);
 
 	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
 	slot->timeline = staging->timeline;

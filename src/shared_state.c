@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
@@ -16,7 +17,10 @@
 #include "barrier.h"
 #include "compat.h"
 #include "history.h"
+#include "settings.h"
 #include "shared_state.h"
+
+#define SILENT_MS	30000		/* three heartbeats of a receiver */
 
 MultisiteShared *multisite_shared = NULL;
 
@@ -428,6 +432,37 @@ segment_heard(const char *site, int32 segment, const WireStatus *status)
 	}
 	LWLockRelease(multisite_shared->lock);
 	shared_changed();
+}
+
+long
+segment_silence(const SegmentEntry *entry)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (entry->status.state == WIRE_SEGMENT_PROMOTED ||
+		!TimestampDifferenceExceeds(entry->heard_at, now, SILENT_MS))
+		return 0;
+	/* nobody listens to the own site any more once it is promoted */
+	if (strcmp(entry->site, multisite_site_name) == 0 && !RecoveryInProgress())
+		return 0;
+	return (now - entry->heard_at) / USECS_PER_SEC;
+}
+
+long
+segment_silent_for(const char *site, int32 segment)
+{
+	long		silence = 0;
+
+	LWLockAcquire(multisite_shared->lock, LW_SHARED);
+	for (int i = 0; i < multisite_shared->nsegments; i++)
+	{
+		const SegmentEntry *e = &multisite_shared->segments[i];
+
+		if (e->segment == segment && strcmp(e->site, site) == 0)
+			silence = segment_silence(e);
+	}
+	LWLockRelease(multisite_shared->lock);
+	return silence;
 }
 
 static int

@@ -224,6 +224,13 @@ extern void request_failed(WorkerKind worker, const ErrorData *edata);
 extern bool request_meet(WorkerKind worker, TimestampTz deadline);
 
 extern void segment_heard(const char *site, int32 segment, const WireStatus *status);
+/*
+ * For how many seconds nothing was heard of a segment, which reports every ten
+ * seconds; 0 if that is not long, or if it has no more to report.
+ */
+extern long segment_silence(const SegmentEntry *entry);
+extern long segment_silent_for(const char *site, int32 segment);
+
 extern int	segments_snapshot(const char *site, SegmentEntry **entries);
 
 #endif							/* MULTISITE_SHARED_STATE_H */

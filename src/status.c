@@ -256,12 +256,14 @@ multisite_segment_states(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 	{
 		const WireStatus *s = &entries[i].status;
+		long		silence = segment_silence(&entries[i]);
 		Row			row = {0};
 
 		add_text(&row, entries[i].site);
 		add(&row, Int32GetDatum(entries[i].segment), false);
 		add_text(&row, segment_state_name(s->state));
-		add_text(&row, s->reason);
+		add_text(&row, silence == 0 ? s->reason :
+				 psprintf("has not been heard of for %ld s; its last words: %s", silence, s->reason));
 		add_timeline(&row, s->timeline);
 		add_lsn(&row, s->base_lsn);
 		add_lsn(&row, s->staged_lsn);

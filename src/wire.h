@@ -105,6 +105,9 @@ typedef enum WireSegmentState
 
 #define WIRE_LAST_SEGMENT_STATE WIRE_SEGMENT_PROMOTED
 
+/* Its reason begins so for a moment after it has failed. */
+#define HAD_FAILED			"had failed: "
+
 typedef struct WireStatus
 {
 	WireSegmentState state;
