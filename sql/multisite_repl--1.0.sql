@@ -363,7 +363,7 @@ COMMENT ON VIEW multisite_consistency_points IS
 'the newest 4,096 consistency points; on a coordinator the times are those of the slowest segment';
 COMMENT ON COLUMN multisite_consistency_points.id IS 'counts the points of a source site';
 COMMENT ON COLUMN multisite_consistency_points.name IS 'name of the point and of its restore points';
-COMMENT ON COLUMN multisite_consistency_points.state IS 'created, published, staged, released, applied, or passed (before the end of a base backup)';
+COMMENT ON COLUMN multisite_consistency_points.state IS 'created, published, staged, released, applied, or passed (never to be applied: before the end of a base backup, lost in a failover, or after the promotion)';
 COMMENT ON COLUMN multisite_consistency_points.created_at IS 'just before the barriers rose, by the source coordinator''s clock';
 COMMENT ON COLUMN multisite_consistency_points.restore_point_at IS 'time in this segment''s restore point';
 COMMENT ON COLUMN multisite_consistency_points.lsn IS 'end of this segment''s restore point';
@@ -419,7 +419,7 @@ COMMENT ON COLUMN multisite_segments.base_lsn IS 'where the WAL of its base back
 COMMENT ON COLUMN multisite_segments.staged_lsn IS 'on its disk up to here';
 COMMENT ON COLUMN multisite_segments.released_lsn IS 'handed to its recovery up to here';
 COMMENT ON COLUMN multisite_segments.applied_lsn IS 'replayed up to here';
-COMMENT ON COLUMN multisite_segments.passed_point IS 'newest point that lies before its base backup''s end';
+COMMENT ON COLUMN multisite_segments.passed_point IS 'newest point that lies before its base backup''s end, or was lost in a failover of its source';
 COMMENT ON COLUMN multisite_segments.staged_point IS 'newest point that it has on disk';
 COMMENT ON COLUMN multisite_segments.released_point IS 'newest point that is released on it';
 COMMENT ON COLUMN multisite_segments.applied_point IS 'newest point that it has applied';

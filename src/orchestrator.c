@@ -782,6 +782,20 @@ least(size_t field)
 	return result;
 }
 
+/* Points before a segment's base backup are those that the site is never at. */
+static void
+note_unusable(void)
+{
+	const PointNeeds *needs = &points[npoints - 1].needs;
+	uint64		upto = 0;
+
+	if (least(offsetof(WireStatus, base_lsn)) == 0)
+		return;					/* one has not begun yet */
+	for (uint32 i = 0; i < needs->nsegments; i++)
+		upto = Max(upto, find_known(needs->entries[i].segment)->status.base_point);
+	history_unusable(upto);
+}
+
 static void
 note_progress(void)
 {
@@ -789,6 +803,7 @@ note_progress(void)
 
 	if (npoints == 0)
 		return;
+	note_unusable();
 	history_reached(least(offsetof(WireStatus, staged_point)), POINT_STAGED, now);
 	history_reached(least(offsetof(WireStatus, applied_point)), POINT_APPLIED, now);
 }

@@ -474,7 +474,7 @@ check_overtaken(void)
 		return;
 	if (history_by_id(overtaken_id, &point))
 	{
-		point.passed = true;
+		point.passed = PASSED_NUMBER;
 		history_put(&point, true);
 	}
 	ereport(ERROR,
@@ -576,16 +576,32 @@ is_member(int32 segment)
 	return segment == COORDINATOR_ID;
 }
 
+/* The newest point that lies before a base backup of this remote site. */
+static uint64
+passed_at(const char *site, const SegmentEntry *entries, int n)
+{
+	uint64		passed = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (is_member(entries[i].segment) && strcmp(entries[i].site, site) == 0)
+			passed = Max(passed, entries[i].status.base_point);
+	}
+	return passed;
+}
+
 /* Notes in the history how far the slowest segment of all remote sites is. */
 static void
 note_progress(void)
 {
 	SegmentEntry *entries;
 	int			n = segments_snapshot(NULL, &entries);
+	uint64		passed = PG_UINT64_MAX;
 	uint64		staged = PG_UINT64_MAX;
 	uint64		released = PG_UINT64_MAX;
 	uint64		applied = PG_UINT64_MAX;
 	TimestampTz now = GetCurrentTimestamp();
+	bool		begun = true;
 	int			heard = 0;
 	int			sites = 0;
 
@@ -596,8 +612,12 @@ note_progress(void)
 		if (strcmp(entries[i].site, multisite_site_name) == 0)
 			continue;			/* from when this server followed another site */
 		heard++;
+		begun &= entries[i].status.base_lsn != 0;
 		if (entries[i].segment == COORDINATOR_ID)
+		{
 			sites++;
+			passed = Min(passed, passed_at(entries[i].site, entries, n));
+		}
 		staged = Min(staged, entries[i].status.staged_point);
 		released = Min(released, entries[i].status.released_point);
 		applied = Min(applied, entries[i].status.applied_point);
@@ -605,6 +625,8 @@ note_progress(void)
 	pfree(entries);
 	if (sites == 0 || heard < sites * (npeers + 1))
 		return;					/* not all have been heard of yet */
+	if (begun)
+		history_unusable(passed);
 	history_reached(staged, POINT_STAGED, now);
 	history_reached(released, POINT_RELEASED, now);
 	history_reached(applied, POINT_APPLIED, now);

@@ -911,7 +911,7 @@ take_manifest(const KafkaMessage *message)
 		point.nsegments = manifest.nsegments;
 		point.barrier_us = manifest.barrier_us;
 		point.skew_us = manifest.skew_us;
-		point.passed = point.lsn < staging->base_lsn;
+		point.passed = point.lsn < staging->base_lsn ? PASSED_BACKUP : PASSED_NOT;
 		history_put(&point, true);
 		if (point.passed)
 			staging->passed_point = Max(staging->passed_point, point.id);
@@ -1038,7 +1038,7 @@ void_point(PointRecord *point)
 			(errmsg("consistency point \"%s\" is void", point->name),
 			 errdetail("It lies at %X/%X on timeline %u, which the source left before that.",
 					   LSN_FORMAT_ARGS(point->lsn), point->timeline)));
-	point->passed = true;
+	point->passed = PASSED_FORK;
 	history_put(point, true);
 	staging->passed_point = Max(staging->passed_point, point->id);
 	staging_save();
@@ -1199,8 +1199,11 @@ send_status(const WireStatus *status)
 	};
 	char		body[WIRE_STATUS_MAX];
 	char		key[16];
-	size_t		len = wire_encode_status(status, body, sizeof(body));
+	WireStatus	said = *status;
+	size_t		len;
 
+	said.base_point = history_newest_passed(PASSED_BACKUP);
+	len = wire_encode_status(&said, body, sizeof(body));
 	snprintf(key, sizeof(key), "%d", multisite_segment_id);
 	if (kafka_produce(producer, status_topic, &header, key, body, len, NULL, NULL,
 					  status->withdraws ? withdrawal : 0))
@@ -1342,7 +1345,7 @@ forget_later_points(void)
 
 	for (int i = 0; i < n; i++)
 	{
-		points[i].passed = true;
+		points[i].passed = PASSED_PROMOTION;
 		history_put(&points[i], false);
 	}
 	pfree(points);

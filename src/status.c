@@ -337,13 +337,14 @@ multisite_wait_for_consistency_point(PG_FUNCTION_ARGS)
 		{
 			PointState	now = history_state(&point);
 
-			if (now == POINT_PASSED)
+			/* a source has published what its remote sites cannot be at */
+			if (now == POINT_PASSED && (point.passed || state != POINT_PUBLISHED))
 			{
 				ConditionVariableCancelSleep();
 				ereport(ERROR,
 						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						 errmsg("consistency point \"%s\" is passed", name),
-						 errdetail("It lies before the end of this site's base backup.")));
+						 errdetail("%s", history_why_passed(&point))));
 			}
 			reached = now >= state;
 		}
