@@ -104,6 +104,7 @@ load_segments(void)
 	int			nold = npeers;
 	MemoryContext context = CurrentMemoryContext;
 
+	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
@@ -330,6 +331,7 @@ reserve_name(const char *name)
 				 errmsg("consistency point \"%s\" exists already", name),
 				 errdetail("It was created at %s.", timestamptz_to_str(existing.created_at))));
 
+	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	values[0] = CStringGetTextDatum(name);
