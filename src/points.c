@@ -700,6 +700,30 @@ find_last_id(void)
 	}
 }
 
+/* Waits for Kafka to have the point; says what may come of it if that is not soon. */
+static void
+publish_now(const char *name)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		kafka_flush(producer, PUBLISH_TIMEOUT_MS);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(context);
+		edata = CopyErrorData();
+		FlushErrorState();
+		edata->hint = psprintf("Consistency point \"%s\" may still appear: then multisite_consistency_points shows it as published. "
+							   "Check that the brokers of multisite.brokers are up and can be reached from this host.", name);
+		ReThrowError(edata);
+	}
+	PG_END_TRY();
+}
+
 /* A session wants a point. */
 static void
 serve_request(const Request *request, char *name)
@@ -713,7 +737,7 @@ serve_request(const Request *request, char *name)
 	else
 		make_name(name, last_id + 1);
 	make_point(name, count_commits(), request->action == ACTION_CREATE_VERIFIED_POINT);
-	kafka_flush(producer, PUBLISH_TIMEOUT_MS);
+	publish_now(name);
 	check_overtaken();
 }
 
