@@ -335,8 +335,8 @@ COMMENT ON COLUMN multisite_status.published_lsn IS 'publisher: acknowledged by 
 COMMENT ON COLUMN multisite_status.staged_lsn IS 'receiver: on disk, not visible to recovery, up to here';
 COMMENT ON COLUMN multisite_status.released_lsn IS 'receiver: handed to recovery up to here, the end of a point';
 COMMENT ON COLUMN multisite_status.applied_lsn IS 'receiver: replayed up to here';
-COMMENT ON COLUMN multisite_status.lag_bytes IS 'publisher: WAL that Kafka has not acknowledged; receiver: WAL that is staged and not applied';
-COMMENT ON COLUMN multisite_status.lag_seconds IS 'publisher: age of that WAL; receiver: age of the newest applied point';
+COMMENT ON COLUMN multisite_status.lag_bytes IS 'publisher: WAL that Kafka has not acknowledged; receiver: WAL that is staged and not applied; null once this server is promoted';
+COMMENT ON COLUMN multisite_status.lag_seconds IS 'publisher: age of that WAL; receiver: age of the newest applied point; null once this server is promoted';
 COMMENT ON COLUMN multisite_status.bytes IS 'bytes carried since the worker started';
 COMMENT ON COLUMN multisite_status.messages IS 'messages carried since the worker started';
 COMMENT ON COLUMN multisite_status.bytes_per_second IS 'over the last seconds';
@@ -451,13 +451,20 @@ SELECT s.site,
 	   CASE WHEN newest.id IS NULL THEN 'there is no point yet'
 			WHEN bool_and(s.applied_id >= newest.id) THEN 'the newest point is applied'
 			WHEN slowest.staged_id >= newest.id THEN
-				format('point "%s" is staged on all segments, and is being released or applied', newest.name)
-			ELSE format('point "%s" waits for segment %s, which has staged %s: %s',
-						newest.name, slowest.segment_id, slowest.staged_lsn, slowest.reason)
+				format('point "%s" is staged on all segments, ', newest.name) || coalesce(
+					'but the site is paused: ' || coalesce(
+						(SELECT w.reason FROM multisite.workers() w WHERE w.worker = 'orchestrator' AND w.state = 'paused'),
+						max(s.reason) FILTER (WHERE s.reason LIKE '%until multisite_resume()%')),
+					min(format('but segment %s %s', s.segment_id, s.reason)) FILTER (WHERE s.reason LIKE 'has not been heard of %'),
+					'and is being released or applied')
+			ELSE format('point "%s" waits for segment %s, which has staged %s: %s', newest.name, slowest.segment_id,
+						coalesce(slowest.staged_lsn::text, 'nothing'), coalesce(slowest.reason, 'it gives no reason'))
 	   END AS reason
 FROM segment s
 JOIN slowest USING (site)
 LEFT JOIN LATERAL (SELECT id, name FROM point ORDER BY id DESC LIMIT 1) newest ON true
+-- a site that was promoted is no remote of itself
+WHERE pg_is_in_recovery() OR s.site <> current_setting('multisite.site_name')
 GROUP BY s.site, slowest.segment_id, slowest.staged_id, slowest.staged_lsn, slowest.reason, newest.id, newest.name;
 COMMENT ON VIEW multisite_estimates IS
 'on a coordinator: for each remote site, what would be lost and how long a promotion would take if the source were lost now';

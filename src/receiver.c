@@ -1186,6 +1186,12 @@ check_applied(void)
  * ------------------------------------------------------------------------
  */
 
+static const char *
+kafka_says(void)
+{
+	return kafka_trouble(consumer) ? kafka_trouble(consumer) : kafka_trouble(pipe_consumer);
+}
+
 static void
 send_status(const WireStatus *status)
 {
@@ -1266,17 +1272,13 @@ report(WireSegmentState segment_state)
 		status.staged_point != reported.staged_point ||
 		status.released_point != reported.released_point ||
 		status.applied_point != reported.applied_point ||
-		status.promoted_point != reported.promoted_point;
+		status.promoted_point != reported.promoted_point ||
+		/* a pause, say; while Kafka is away, its words change all the time */
+		(consumer != NULL && kafka_says() == NULL && strcmp(status.reason, reported.reason) != 0);
 	if (urgent ||
 		TimestampDifferenceExceeds(reported_at, now,
 								   status.staged_lsn != reported.staged_lsn ? 200 : HEARTBEAT_MS))
 		send_status(&status);
-}
-
-static const char *
-kafka_says(void)
-{
-	return kafka_trouble(consumer) ? kafka_trouble(consumer) : kafka_trouble(pipe_consumer);
 }
 
 static void

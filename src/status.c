@@ -149,11 +149,17 @@ multisite_workers(PG_FUNCTION_ARGS)
 			lag_seconds = lag_bytes == 0 || slot.target_time == 0 ? 0 :
 				Max(GetCurrentTimestamp() - slot.target_time, 0) / 1000000.0;
 		}
-		else if (i == WORKER_RECEIVER && slot.durable_lsn != 0)
+		/* what a promoted server has not applied it never will */
+		else if (i == WORKER_RECEIVER && slot.durable_lsn != 0 && recovering)
 		{
 			lag_bytes = slot.durable_lsn > slot.applied_lsn ? slot.durable_lsn - slot.applied_lsn : 0;
 			lag_seconds = age;
 		}
+
+		if (recovering && slot.generation == 0 && (i == WORKER_PUBLISHER || i == WORKER_POINTS))
+			strlcpy(slot.reason, i == WORKER_POINTS && !AM_COORDINATOR() ?
+					"points are made on the coordinator" :
+					"this server is a standby; it begins after a promotion", REASON_SIZE);
 
 		add_text(&row, worker_kind_name(i));
 		add_text(&row, worker_state_name(slot.state));
