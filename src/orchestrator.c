@@ -661,12 +661,13 @@ not_promoted(const PointNeeds *needs)
 	{
 		int32		segment = needs->entries[i].segment;
 		const SegmentKnown *k = find_known(segment);
-		long		silence = segment_silent_for(multisite_site_name, segment);
+		long		silence;
 
 		if (segment == COORDINATOR_ID || (k && k->status.promoted_point == needs->id))
 			continue;
 		if (++n > NAMED_SEGMENTS)
 			continue;
+		silence = segment_silent_for(multisite_site_name, segment);
 		appendStringInfo(&buf, "%s%d", n > 1 ? ", " : "", segment);
 		if (silence > 0)
 			appendStringInfo(&buf, " (which has not been heard of for %ld s)", silence);

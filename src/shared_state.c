@@ -21,6 +21,7 @@
 #include "shared_state.h"
 
 #define SILENT_MS	30000		/* three heartbeats of a receiver */
+#define SILENT_FAILED_MS	60000	/* one that fails reports with each attempt */
 
 MultisiteShared *multisite_shared = NULL;
 
@@ -440,7 +441,9 @@ segment_silence(const SegmentEntry *entry)
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (entry->status.state == WIRE_SEGMENT_PROMOTED ||
-		!TimestampDifferenceExceeds(entry->heard_at, now, SILENT_MS))
+		!TimestampDifferenceExceeds(entry->heard_at, now,
+									entry->status.state == WIRE_SEGMENT_FAILED ?
+									SILENT_FAILED_MS : SILENT_MS))
 		return 0;
 	/* nobody listens to the own site any more once it is promoted */
 	if (strcmp(entry->site, multisite_site_name) == 0 && !RecoveryInProgress())
