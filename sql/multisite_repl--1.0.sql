@@ -335,8 +335,8 @@ COMMENT ON COLUMN multisite_status.published_lsn IS 'publisher: acknowledged by 
 COMMENT ON COLUMN multisite_status.staged_lsn IS 'receiver: on disk, not visible to recovery, up to here';
 COMMENT ON COLUMN multisite_status.released_lsn IS 'receiver: handed to recovery up to here, the end of a point';
 COMMENT ON COLUMN multisite_status.applied_lsn IS 'receiver: replayed up to here';
-COMMENT ON COLUMN multisite_status.lag_bytes IS 'publisher: WAL that Kafka has not acknowledged; receiver: WAL that is staged and not applied';
-COMMENT ON COLUMN multisite_status.lag_seconds IS 'publisher: age of that WAL; receiver: age of the newest applied point';
+COMMENT ON COLUMN multisite_status.lag_bytes IS 'publisher: WAL that Kafka has not acknowledged; receiver: WAL that is staged and not applied; null once this server is promoted';
+COMMENT ON COLUMN multisite_status.lag_seconds IS 'publisher: age of that WAL; receiver: age of the newest applied point; null once this server is promoted';
 COMMENT ON COLUMN multisite_status.bytes IS 'bytes carried since the worker started';
 COMMENT ON COLUMN multisite_status.messages IS 'messages carried since the worker started';
 COMMENT ON COLUMN multisite_status.bytes_per_second IS 'over the last seconds';
@@ -363,7 +363,7 @@ COMMENT ON VIEW multisite_consistency_points IS
 'the newest 4,096 consistency points; on a coordinator the times are those of the slowest segment';
 COMMENT ON COLUMN multisite_consistency_points.id IS 'counts the points of a source site';
 COMMENT ON COLUMN multisite_consistency_points.name IS 'name of the point and of its restore points';
-COMMENT ON COLUMN multisite_consistency_points.state IS 'created, published, staged, released, applied, or passed (before the end of a base backup)';
+COMMENT ON COLUMN multisite_consistency_points.state IS 'created, published, staged, released, applied, or passed (never to be applied: before the end of a base backup, lost in a failover, or after the promotion)';
 COMMENT ON COLUMN multisite_consistency_points.created_at IS 'just before the barriers rose, by the source coordinator''s clock';
 COMMENT ON COLUMN multisite_consistency_points.restore_point_at IS 'time in this segment''s restore point';
 COMMENT ON COLUMN multisite_consistency_points.lsn IS 'end of this segment''s restore point';
@@ -413,13 +413,13 @@ COMMENT ON COLUMN multisite_segments.site IS 'site of the segment';
 COMMENT ON COLUMN multisite_segments.segment_id IS 'id of the segment; the coordinator is -1';
 COMMENT ON COLUMN multisite_segments.conninfo IS 'where it is reached, without secrets; null if it is not registered';
 COMMENT ON COLUMN multisite_segments.state IS 'starting, following, failed, promoting or promoted; null if it reported nothing, as a source segment';
-COMMENT ON COLUMN multisite_segments.reason IS 'what it waits for, or why it failed, in words';
+COMMENT ON COLUMN multisite_segments.reason IS 'what it waits for, or why it failed, in words; or for how long it has been silent';
 COMMENT ON COLUMN multisite_segments.timeline IS 'timeline of what it stages';
 COMMENT ON COLUMN multisite_segments.base_lsn IS 'where the WAL of its base backup ended';
 COMMENT ON COLUMN multisite_segments.staged_lsn IS 'on its disk up to here';
 COMMENT ON COLUMN multisite_segments.released_lsn IS 'handed to its recovery up to here';
 COMMENT ON COLUMN multisite_segments.applied_lsn IS 'replayed up to here';
-COMMENT ON COLUMN multisite_segments.passed_point IS 'newest point that lies before its base backup''s end';
+COMMENT ON COLUMN multisite_segments.passed_point IS 'newest point that lies before its base backup''s end, or was lost in a failover of its source';
 COMMENT ON COLUMN multisite_segments.staged_point IS 'newest point that it has on disk';
 COMMENT ON COLUMN multisite_segments.released_point IS 'newest point that is released on it';
 COMMENT ON COLUMN multisite_segments.applied_point IS 'newest point that it has applied';
@@ -451,13 +451,20 @@ SELECT s.site,
 	   CASE WHEN newest.id IS NULL THEN 'there is no point yet'
 			WHEN bool_and(s.applied_id >= newest.id) THEN 'the newest point is applied'
 			WHEN slowest.staged_id >= newest.id THEN
-				format('point "%s" is staged on all segments, and is being released or applied', newest.name)
-			ELSE format('point "%s" waits for segment %s, which has staged %s: %s',
-						newest.name, slowest.segment_id, slowest.staged_lsn, slowest.reason)
+				format('point "%s" is staged on all segments, ', newest.name) || coalesce(
+					'but the site is paused: ' || coalesce(
+						(SELECT w.reason FROM multisite.workers() w WHERE w.worker = 'orchestrator' AND w.state = 'paused'),
+						max(s.reason) FILTER (WHERE s.reason LIKE '%until multisite_resume()%')),
+					min(format('but segment %s %s', s.segment_id, s.reason)) FILTER (WHERE s.reason LIKE 'has not been heard of %'),
+					'and is being released or applied')
+			ELSE format('point "%s" waits for segment %s, which has staged %s: %s', newest.name, slowest.segment_id,
+						coalesce(slowest.staged_lsn::text, 'nothing'), coalesce(slowest.reason, 'it gives no reason'))
 	   END AS reason
 FROM segment s
 JOIN slowest USING (site)
 LEFT JOIN LATERAL (SELECT id, name FROM point ORDER BY id DESC LIMIT 1) newest ON true
+-- a site that was promoted is no remote of itself
+WHERE pg_is_in_recovery() OR s.site <> current_setting('multisite.site_name')
 GROUP BY s.site, slowest.segment_id, slowest.staged_id, slowest.staged_lsn, slowest.reason, newest.id, newest.name;
 COMMENT ON VIEW multisite_estimates IS
 'on a coordinator: for each remote site, what would be lost and how long a promotion would take if the source were lost now';

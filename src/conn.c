@@ -75,7 +75,10 @@ conn_local_conninfo(void)
 
 	/* a session is in a transaction, a worker is not */
 	if (!in_transaction)
+	{
+		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
+	}
 	user = MemoryContextStrdup(caller, GetUserNameFromId(BOOTSTRAP_SUPERUSERID, false));
 	if (!in_transaction)
 		CommitTransactionCommand();

@@ -83,7 +83,7 @@ dispatch(Peer *dispatcher, const char *query, int nparams, const char *const *pa
 	ereport(ERROR,
 			(errcode(ERRCODE_CONNECTION_EXCEPTION),
 			 errmsg("the coordinator could not %s", step),
-			 errdetail("%s.", dispatcher->error ? dispatcher->error : "It gave no answer"),
+			 errdetail("%s", sentence(dispatcher->error ? dispatcher->error : "It gave no answer")),
 			 errhint("No consistency point was made. See gp_segment_configuration for the state of the segments.")));
 }
 

@@ -78,6 +78,8 @@ history_state(const PointRecord *point)
 		return POINT_PASSED;
 	if (point->applied_at)
 		return POINT_APPLIED;
+	if (point->unusable)
+		return POINT_PASSED;
 	if (point->released_at)
 		return POINT_RELEASED;
 	if (point->staged_at)
@@ -106,6 +108,25 @@ history_state_name(PointState state)
 			return "passed";
 	}
 	return "unknown";
+}
+
+const char *
+history_why_passed(const PointRecord *point)
+{
+	switch ((PassedWhy) point->passed)
+	{
+		case PASSED_NOT:
+			break;
+		case PASSED_BACKUP:
+			return "It lies before the end of this server's base backup.";
+		case PASSED_FORK:
+			return "It was lost in a failover of this segment's source.";
+		case PASSED_PROMOTION:
+			return "It comes after the point at which this site was promoted.";
+		case PASSED_NUMBER:
+			return "Its number was used by another server.";
+	}
+	return "It lies before the end of the base backup of a segment of the remote site.";
 }
 
 void
@@ -302,7 +323,7 @@ history_reached(uint64 id, PointState state, TimestampTz at)
 		when = time_of_state(point, state);
 		if (*when != 0)
 			break;				/* and so it is for all before it */
-		if (point->passed)
+		if (point->passed || point->unusable)
 			continue;
 		*when = at;
 		write_block(point, false);
@@ -311,6 +332,51 @@ history_reached(uint64 id, PointState state, TimestampTz at)
 	LWLockRelease(history->lock);
 	if (changed)
 		shared_changed();
+}
+
+void
+history_unusable(uint64 upto)
+{
+	static uint64 done_upto = 0;
+	static uint64 done_newest = 0;
+	bool		changed = false;
+
+	LWLockAcquire(history->lock, LW_EXCLUSIVE);
+	if (upto != done_upto || history->newest != done_newest)
+	{
+		for (int i = 0; i < HISTORY_SIZE; i++)
+		{
+			PointRecord *point = &history->points[i];
+			/* what was applied before a segment was built anew stays so */
+			bool		unusable = point->id <= upto && point->applied_at == 0;
+
+			if (point->id == 0 || point->passed || point->unusable == unusable)
+				continue;
+			point->unusable = unusable;
+			write_block(point, false);
+			changed = true;
+		}
+		done_upto = upto;
+		done_newest = history->newest;
+	}
+	LWLockRelease(history->lock);
+	if (changed)
+		shared_changed();
+}
+
+uint64
+history_newest_passed(PassedWhy why)
+{
+	uint64		newest = 0;
+
+	LWLockAcquire(history->lock, LW_SHARED);
+	for (int i = 0; i < HISTORY_SIZE; i++)
+	{
+		if (history->points[i].passed == (uint8) why)
+			newest = Max(newest, history->points[i].id);
+	}
+	LWLockRelease(history->lock);
+	return newest;
 }
 
 int

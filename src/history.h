@@ -15,6 +15,16 @@
 
 #define HISTORY_SIZE 4096
 
+/* Why this server will never be at a point */
+typedef enum PassedWhy
+{
+	PASSED_NOT,
+	PASSED_BACKUP,				/* it lies before its base backup's end */
+	PASSED_FORK,				/* its source left the timeline before it */
+	PASSED_PROMOTION,			/* it lies behind that of its promotion */
+	PASSED_NUMBER				/* on a source: another one has its number */
+} PassedWhy;
+
 typedef struct PointRecord
 {
 	uint64		id;				/* 0: the place is empty */
@@ -30,7 +40,8 @@ typedef struct PointRecord
 	uint32		nsegments;
 	uint32		barrier_us;
 	uint32		skew_us;
-	bool		passed;			/* unusable: before a base backup's end */
+	uint8		passed;			/* a PassedWhy */
+	bool		unusable;		/* see history_unusable() */
 } PointRecord;
 
 typedef enum PointState
@@ -45,6 +56,7 @@ typedef enum PointState
 
 extern PointState history_state(const PointRecord *point);
 extern const char *history_state_name(PointState state);
+extern const char *history_why_passed(const PointRecord *point);
 
 extern Size history_shmem_size(void);
 extern void history_shmem_init(void);
@@ -69,6 +81,16 @@ extern uint64 history_newest(void);
  * that were skipped (a later one came with them) count as reached, too.
  */
 extern void history_reached(uint64 id, PointState state, TimestampTz at);
+
+/*
+ * On a coordinator: points up to this id lie before the base backup of a
+ * segment, at each remote site if this is the source.  Such a point is shown
+ * as passed unless it was applied, but is not passed for this server itself.
+ */
+extern void history_unusable(uint64 upto);
+
+/* The newest point that is passed for that reason, or 0 */
+extern uint64 history_newest_passed(PassedWhy why);
 
 /* Points with from < id, in ascending order; palloc'd. */
 extern int	history_after(uint64 from, PointRecord **points);

@@ -31,6 +31,7 @@
 #include "compat.h"
 #include "kafka.h"
 #include "settings.h"
+#include "shared_state.h"
 
 /* before 1.6.1 the error came as what it was */
 #if RD_KAFKA_VERSION < 0x010601ff
@@ -713,8 +714,8 @@ no_answer(KafkaHandle *kafka, const char *what)
 	ereport(ERROR,
 			(errcode(ERRCODE_CONNECTION_FAILURE),
 			 errmsg("Kafka does not answer"),
-			 errdetail("%s: %s.", what,
-					   kafka->trouble[0] ? kafka->trouble : "no answer in time"),
+			 errdetail("%s: %s", what,
+					   sentence(kafka->trouble[0] ? kafka->trouble : "no answer in time")),
 			 errhint("Check that the brokers of multisite.brokers are up and can be reached from this host.")));
 }
 

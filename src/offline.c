@@ -313,7 +313,7 @@ multisite_wait_promoted(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("the promotion is not finished yet"),
-					 errdetail("%s.", multisite_shared->workers[WORKER_RECEIVER].reason),
+					 errdetail("%s", sentence(multisite_shared->workers[WORKER_RECEIVER].reason)),
 					 errhint("It goes on by itself. Call multisite_promote(offline => true) again.")));
 		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left,
 										   wait_event_compat(WAIT_FOR_PROMOTION));

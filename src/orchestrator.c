@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 
 #include "access/xlog.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -39,6 +40,8 @@
 
 #define DECISION_TIMEOUT_MS 30000
 #define TOPIC_CHECK_MS		1000
+#define NAMED_SEGMENTS		3		/* in a reason */
+#define RECEIVER_BEGINS_MS	10000
 #define IDLE_WAIT_MS		1000	/* to see a promotion by hand */
 #define ENDS_CHECK_MS		5000
 #define DECISION_WINDOW		64	/* late ones of attempts that have ended */
@@ -81,6 +84,53 @@ static int64 withdrawn_at;		/* offset of the newest status that withdraws */
  * ------------------------------------------------------------------------
  */
 
+static bool
+settings_changed(void)
+{
+	return worker_reloaded() && kafka_settings_changed(fingerprint);
+}
+
+/* Before anything can be decided: who asks is told what that waits for. */
+static void
+refuse_request(const Request *request, char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("this site cannot decide anything yet"),
+			 errdetail("The orchestrator %s", sentence(worker_slot()->reason)),
+			 errhint("See multisite_status.")));
+}
+
+/*
+ * The receiver's state file tells decisions about us from older ones, and
+ * promotions.  At a start it is ready in a moment, and requests wait for it;
+ * if it fails, or takes longer, they are told so.  False if a setting changed.
+ */
+static bool
+wait_for_receiver(void)
+{
+	TimestampTz began = GetCurrentTimestamp();
+
+	while (pg_atomic_read_u64(&multisite_shared->release_base) == 0)
+	{
+		WorkerState state;
+		char		reason[REASON_SIZE];
+
+		LWLockAcquire(multisite_shared->lock, LW_SHARED);
+		state = multisite_shared->workers[WORKER_RECEIVER].state;
+		strlcpy(reason, multisite_shared->workers[WORKER_RECEIVER].reason, REASON_SIZE);
+		LWLockRelease(multisite_shared->lock);
+		worker_set_state(WORKER_STARTING, "waits for this server's receiver to begin, which says: %s", reason);
+		if (state == WORKER_FAILED ||
+			TimestampDifferenceExceeds(began, GetCurrentTimestamp(), RECEIVER_BEGINS_MS))
+			worker_serve_request(refuse_request);
+		worker_wait(0, NULL, IDLE_WAIT_MS); /* it sets our latch */
+		if (settings_changed())
+			return false;
+	}
+	return true;
+}
+
 /*
  * Reads the newest decision, as the receivers see it.  Behind it there may be
  * some that came too late, of attempts of ours that ended before they were
@@ -100,13 +150,6 @@ read_last_decision(void)
 	overtaken = false;
 	kafka_watermarks(consumer, release_topic, &low, &high);
 	last_offset = high - 1;
-
-	/* its state file tells decisions about us from older ones, and promotions */
-	while (pg_atomic_read_u64(&multisite_shared->release_base) == 0)
-	{
-		worker_set_state(WORKER_STARTING, "waits for this server's receiver to begin");
-		worker_wait(0, NULL, IDLE_WAIT_MS); /* it sets our latch */
-	}
 	if (low == high)
 		return;
 	for (int64 offset = Max(low, high - DECISION_WINDOW); offset < high; offset++)
@@ -276,23 +319,35 @@ set_reason(const char *fmt,...)
 	LWLockRelease(multisite_shared->lock);
 }
 
+static const SegmentKnown *
+find_known(int32 segment)
+{
+	for (int i = 0; i < nknown; i++)
+	{
+		if (known[i].segment == segment)
+			return &known[i];
+	}
+	return NULL;
+}
+
 /* Why the newest point waits for a segment, in words. */
 static void
 explain_wait(const KnownPoint *point, int32 segment)
 {
-	const SegmentKnown *k = NULL;
+	const SegmentKnown *k = find_known(segment);
+	long		silence = segment_silent_for(multisite_site_name, segment);
 
-	for (int i = 0; i < nknown; i++)
-	{
-		if (known[i].segment == segment)
-			k = &known[i];
-	}
 	if (k == NULL)
 		set_reason("point \"%s\" waits for segment %d, of which nothing was heard yet",
 				   point->name, segment);
+	else if (silence > 0)
+		set_reason("point \"%s\" waits for segment %d, which has not been heard of for %ld s",
+				   point->name, segment, silence);
 	else if (k->status.state == WIRE_SEGMENT_FAILED)
-		set_reason("point \"%s\" waits for segment %d, which failed: %s",
-				   point->name, segment, k->status.reason);
+		set_reason("point \"%s\" waits for segment %d, which %s%s",
+				   point->name, segment,
+				   strncmp(k->status.reason, HAD_FAILED, strlen(HAD_FAILED)) == 0 ? "" : "failed: ",
+				   k->status.reason);
 	else
 	{
 		for (uint32 i = 0; i < point->needs.nsegments; i++)
@@ -594,6 +649,34 @@ serve_request(const Request *request, char *name)
 	strlcpy(name, decision.name, WIRE_NAME_SIZE);
 }
 
+/* The segments that the coordinator's promotion waits for, in words; palloc'd. */
+static char *
+not_promoted(const PointNeeds *needs)
+{
+	StringInfoData buf;
+	int			n = 0;
+
+	initStringInfo(&buf);
+	for (uint32 i = 0; i < needs->nsegments; i++)
+	{
+		int32		segment = needs->entries[i].segment;
+		const SegmentKnown *k = find_known(segment);
+		long		silence;
+
+		if (segment == COORDINATOR_ID || (k && k->status.promoted_point == needs->id))
+			continue;
+		if (++n > NAMED_SEGMENTS)
+			continue;
+		silence = segment_silent_for(multisite_site_name, segment);
+		appendStringInfo(&buf, "%s%d", n > 1 ? ", " : "", segment);
+		if (silence > 0)
+			appendStringInfo(&buf, " (which has not been heard of for %ld s)", silence);
+	}
+	if (n > NAMED_SEGMENTS)
+		appendStringInfo(&buf, " and %d more", n - NAMED_SEGMENTS);
+	return buf.data;
+}
+
 /* Lets the coordinator follow once all others accept writes. */
 static void
 drive_promotion(void)
@@ -610,7 +693,10 @@ drive_promotion(void)
 	{
 		if (!decide_others_promoted(&point->needs, known, nknown, COORDINATOR_ID))
 		{
-			worker_set_state(WORKER_PROMOTING, "waits for the segments to be promoted at \"%s\"", decision.name);
+			char	   *names = not_promoted(&point->needs);
+
+			worker_set_state(WORKER_PROMOTING, "waits for segment %s to be promoted at \"%s\"", names, decision.name);
+			pfree(names);
 			return;
 		}
 		next.segments_promoted = true;
@@ -697,6 +783,20 @@ least(size_t field)
 	return result;
 }
 
+/* Points before a segment's base backup are those that the site is never at. */
+static void
+note_unusable(void)
+{
+	const PointNeeds *needs = &points[npoints - 1].needs;
+	uint64		upto = 0;
+
+	if (least(offsetof(WireStatus, base_lsn)) == 0)
+		return;					/* one has not begun yet */
+	for (uint32 i = 0; i < needs->nsegments; i++)
+		upto = Max(upto, find_known(needs->entries[i].segment)->status.base_point);
+	history_unusable(upto);
+}
+
 static void
 note_progress(void)
 {
@@ -704,11 +804,13 @@ note_progress(void)
 
 	if (npoints == 0)
 		return;
+	note_unusable();
 	history_reached(least(offsetof(WireStatus, staged_point)), POINT_STAGED, now);
 	history_reached(least(offsetof(WireStatus, applied_point)), POINT_APPLIED, now);
 }
 
-static void
+/* False if a setting changed before it was done. */
+static bool
 open_topics(void)
 {
 	const char *names[NUM_TOPICS];
@@ -726,8 +828,13 @@ open_topics(void)
 	while (!kafka_topic_exists(consumer, points_topic))
 	{
 		worker_set_state(WORKER_CONNECTING, "waits for topic %s, which the source coordinator creates", points_topic);
+		worker_serve_request(refuse_request);
 		worker_wait(0, NULL, TOPIC_CHECK_MS);
+		if (settings_changed())
+			return false;
 	}
+	if (!wait_for_receiver())
+		return false;
 	/* before anything is read: an answer waits behind a fetch that waits for messages */
 	kafka_watermarks(consumer, points_topic, &low, &ends[FROM_POINTS]);
 	kafka_watermarks(consumer, status_topic, &offsets[FROM_STATUS], &ends[FROM_STATUS]);
@@ -744,6 +851,7 @@ open_topics(void)
 	names[FROM_RELEASE] = release_topic;
 	offsets[FROM_RELEASE] = last_offset + 1;
 	kafka_assign(consumer, NUM_TOPICS, names, offsets);
+	return true;
 }
 
 /* Nothing is decided, and no request refused, before all there is was read. */
@@ -825,6 +933,7 @@ orchestrator_attempt(void)
 						"multisite.cluster_name is not set" : "multisite.source_site is not set");
 		return ATTEMPT_AGAIN;
 	}
+	settings_check_source_site();
 
 	points_context = AllocSetContextCreate(CurrentMemoryContext, "multisite points",
 										   ALLOCSET_DEFAULT_SIZES);
@@ -833,7 +942,8 @@ orchestrator_attempt(void)
 	known = NULL;
 	nknown = 0;
 	withdrawn_at = -1;
-	open_topics();
+	if (!open_topics())
+		return ATTEMPT_AGAIN;
 
 	for (;;)
 	{
@@ -855,7 +965,7 @@ orchestrator_attempt(void)
 			return ATTEMPT_FINISHED;
 		}
 		worker_wait(2, sockets, IDLE_WAIT_MS);
-		if (worker_reloaded() && kafka_settings_changed(fingerprint))
+		if (settings_changed())
 			return ATTEMPT_AGAIN;
 	}
 }

@@ -104,6 +104,7 @@ load_segments(void)
 	int			nold = npeers;
 	MemoryContext context = CurrentMemoryContext;
 
+	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
@@ -169,7 +170,7 @@ require_all(const char *step)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_EXCEPTION),
 				 errmsg("segment %d could not %s", peers[first].segment, step),
-				 errdetail("%s.", peers[first].error),
+				 errdetail("%s", sentence(peers[first].error)),
 				 errhint("No consistency point was made. See multisite_segments for its address.")));
 }
 
@@ -209,7 +210,7 @@ connect_dispatcher(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_EXCEPTION),
 				 errmsg("the coordinator could not be reached by its own worker"),
-				 errdetail("%s.", dispatcher.error),
+				 errdetail("%s", sentence(dispatcher.error)),
 				 errhint("No consistency point was made. See multisite.local_conninfo.")));
 }
 
@@ -333,6 +334,7 @@ reserve_name(const char *name)
 				 errmsg("consistency point \"%s\" exists already", name),
 				 errdetail("It was created at %s.", timestamptz_to_str(existing.created_at))));
 
+	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	values[0] = CStringGetTextDatum(name);
@@ -477,7 +479,7 @@ check_overtaken(void)
 		return;
 	if (history_by_id(overtaken_id, &point))
 	{
-		point.passed = true;
+		point.passed = PASSED_NUMBER;
 		history_put(&point, true);
 	}
 	ereport(ERROR,
@@ -507,7 +509,7 @@ publish_manifest(const WireManifest *manifest, const WireManifestEntry *entries)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("could not publish consistency point \"%s\"", manifest->name),
-				 errdetail("%s.", kafka_trouble(producer) ? kafka_trouble(producer) : "Kafka's queue is full")));
+				 errdetail("%s", sentence(kafka_trouble(producer) ? kafka_trouble(producer) : "Kafka's queue is full"))));
 	pfree(body);
 }
 
@@ -579,16 +581,32 @@ is_member(int32 segment)
 	return segment == COORDINATOR_ID;
 }
 
+/* The newest point that lies before a base backup of this remote site. */
+static uint64
+passed_at(const char *site, const SegmentEntry *entries, int n)
+{
+	uint64		passed = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (is_member(entries[i].segment) && strcmp(entries[i].site, site) == 0)
+			passed = Max(passed, entries[i].status.base_point);
+	}
+	return passed;
+}
+
 /* Notes in the history how far the slowest segment of all remote sites is. */
 static void
 note_progress(void)
 {
 	SegmentEntry *entries;
 	int			n = segments_snapshot(NULL, &entries);
+	uint64		passed = PG_UINT64_MAX;
 	uint64		staged = PG_UINT64_MAX;
 	uint64		released = PG_UINT64_MAX;
 	uint64		applied = PG_UINT64_MAX;
 	TimestampTz now = GetCurrentTimestamp();
+	bool		begun = true;
 	int			heard = 0;
 	int			sites = 0;
 
@@ -599,8 +617,12 @@ note_progress(void)
 		if (strcmp(entries[i].site, multisite_site_name) == 0)
 			continue;			/* from when this server followed another site */
 		heard++;
+		begun &= entries[i].status.base_lsn != 0;
 		if (entries[i].segment == COORDINATOR_ID)
+		{
 			sites++;
+			passed = Min(passed, passed_at(entries[i].site, entries, n));
+		}
 		staged = Min(staged, entries[i].status.staged_point);
 		released = Min(released, entries[i].status.released_point);
 		applied = Min(applied, entries[i].status.applied_point);
@@ -608,6 +630,8 @@ note_progress(void)
 	pfree(entries);
 	if (sites == 0 || heard < sites * (npeers + 1))
 		return;					/* not all have been heard of yet */
+	if (begun)
+		history_unusable(passed);
 	history_reached(staged, POINT_STAGED, now);
 	history_reached(released, POINT_RELEASED, now);
 	history_reached(applied, POINT_APPLIED, now);
@@ -679,6 +703,30 @@ find_last_id(void)
 	}
 }
 
+/* Waits for Kafka to have the point; says what may come of it if that is not soon. */
+static void
+publish_now(const char *name)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		kafka_flush(producer, PUBLISH_TIMEOUT_MS);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(context);
+		edata = CopyErrorData();
+		FlushErrorState();
+		edata->hint = psprintf("Consistency point \"%s\" may still appear: then multisite_consistency_points shows it as published. "
+							   "Check that the brokers of multisite.brokers are up and can be reached from this host.", name);
+		ReThrowError(edata);
+	}
+	PG_END_TRY();
+}
+
 /* A session wants a point. */
 static void
 serve_request(const Request *request, char *name)
@@ -692,7 +740,7 @@ serve_request(const Request *request, char *name)
 	else
 		make_name(name, last_id + 1);
 	make_point(name, count_commits(), request->action == ACTION_CREATE_VERIFIED_POINT);
-	kafka_flush(producer, PUBLISH_TIMEOUT_MS);
+	publish_now(name);
 	check_overtaken();
 }
 

@@ -50,13 +50,40 @@ typedef struct Told
 {
 	int32		segment;
 	WireSegmentState state;
+	bool		silent;
 } Told;
 
 typedef struct Progress
 {
-	Told		told[MAX_SEGMENT_ENTRIES];
+	Told		told[MAX_SEGMENT_ENTRIES + 1];
 	int			n;
 } Progress;
+
+static Told *
+told_of(Progress *progress, int32 segment)
+{
+	Told	   *told;
+
+	for (int t = 0; t < progress->n; t++)
+	{
+		if (progress->told[t].segment == segment)
+			return &progress->told[t];
+	}
+	told = &progress->told[progress->n++];
+	told->segment = segment;
+	told->state = WIRE_SEGMENT_STARTING;
+	return told;
+}
+
+static void
+tell_promoted(Progress *progress, int32 segment)
+{
+	Told	   *told = told_of(progress, segment);
+
+	if (told->state != WIRE_SEGMENT_PROMOTED)
+		ereport(NOTICE, (errmsg("segment %d accepts writes", segment)));
+	told->state = WIRE_SEGMENT_PROMOTED;
+}
 
 static void
 tell_progress(Progress *progress)
@@ -66,27 +93,20 @@ tell_progress(Progress *progress)
 
 	for (int i = 0; i < n; i++)
 	{
-		Told	   *told = NULL;
+		long		silence = segment_silence(&entries[i]);
 		WireSegmentState state = entries[i].status.state;
+		Told	   *told = told_of(progress, entries[i].segment);
 
-		for (int t = 0; t < progress->n; t++)
-		{
-			if (progress->told[t].segment == entries[i].segment)
-				told = &progress->told[t];
-		}
-		if (told == NULL)
-		{
-			told = &progress->told[progress->n++];
-			told->segment = entries[i].segment;
-			told->state = WIRE_SEGMENT_STARTING;
-		}
-		if (told->state == state)
+		if (silence > 0 && !told->silent)
+			ereport(NOTICE, (errmsg("segment %d has not been heard of for %ld s", entries[i].segment, silence)));
+		told->silent = silence > 0;
+		if (told->state == state || told->silent)
 			continue;
-		told->state = state;
 		if (state == WIRE_SEGMENT_PROMOTED)
-			ereport(NOTICE, (errmsg("segment %d accepts writes", entries[i].segment)));
+			tell_promoted(progress, entries[i].segment);
 		else if (state == WIRE_SEGMENT_PROMOTING || state == WIRE_SEGMENT_FAILED)
 			ereport(NOTICE, (errmsg("segment %d: %s", entries[i].segment, entries[i].status.reason)));
+		told->state = state;
 	}
 	pfree(entries);
 }
@@ -145,13 +165,15 @@ multisite_promote(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("the promotion at consistency point \"%s\" is not finished yet", name),
-					 errdetail("%s.", multisite_shared->workers[WORKER_ORCHESTRATOR].reason),
+					 errdetail("%s", sentence(multisite_shared->workers[WORKER_ORCHESTRATOR].reason)),
 					 errhint("It goes on by itself. Call multisite_promote() again to watch it, and see multisite_segments.")));
 		}
 		(void) ConditionVariableTimedSleep(&multisite_shared->changed, left,
 										   wait_event_compat(WAIT_FOR_PROMOTION));
 	}
 	ConditionVariableCancelSleep();
+	/* the last word of this server itself is to Kafka, and comes back to nobody */
+	tell_promoted(progress, COORDINATOR_ID);
 	hold_snapshots_again();
 	PG_RETURN_TEXT_P(cstring_to_text(name));
 }

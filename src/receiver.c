@@ -990,7 +990,7 @@ take_manifest(const KafkaMessage *message)
 		point.nsegments = manifest.nsegments;
 		point.barrier_us = manifest.barrier_us;
 		point.skew_us = manifest.skew_us;
-		point.passed = point.lsn < staging->base_lsn;
+		point.passed = point.lsn < staging->base_lsn ? PASSED_BACKUP : PASSED_NOT;
 		history_put(&point, true);
 		if (point.passed)
 			staging->passed_point = Max(staging->passed_point, point.id);
@@ -1117,7 +1117,7 @@ void_point(PointRecord *point)
 			(errmsg("consistency point \"%s\" is void", point->name),
 			 errdetail("It lies at %X/%X on timeline %u, which the source left before that.",
 					   LSN_FORMAT_ARGS(point->lsn), point->timeline)));
-	point->passed = true;
+	point->passed = PASSED_FORK;
 	history_put(point, true);
 	staging->passed_point = Max(staging->passed_point, point->id);
 	staging_save();
@@ -1265,6 +1265,12 @@ check_applied(void)
  * ------------------------------------------------------------------------
  */
 
+static const char *
+kafka_says(void)
+{
+	return kafka_trouble(consumer) ? kafka_trouble(consumer) : kafka_trouble(pipe_consumer);
+}
+
 static void
 send_status(const WireStatus *status)
 {
@@ -1278,8 +1284,11 @@ send_status(const WireStatus *status)
 	};
 	char		body[WIRE_STATUS_MAX];
 	char		key[16];
-	size_t		len = wire_encode_status(status, body, sizeof(body));
+	WireStatus	said = *status;
+	size_t		len;
 
+	said.base_point = history_newest_passed(PASSED_BACKUP);
+	len = wire_encode_status(&said, body, sizeof(body));
 	snprintf(key, sizeof(key), "%d", multisite_segment_id);
 	if (kafka_produce(producer, status_topic, &header, key, body, len, NULL, NULL,
 					  status->withdraws ? withdrawal : 0))
@@ -1322,8 +1331,12 @@ report(WireSegmentState segment_state)
 	if (staging->next_timeline != 0)
 		status.staged_point = newest_point_before(staging->switch_lsn, &lost);
 
-	strlcpy(status.reason, segment_state == WIRE_SEGMENT_FAILED ? slot->last_error : slot->reason,
-			WIRE_TEXT_SIZE);
+	if (segment_state != WIRE_SEGMENT_FAILED)
+		strlcpy(status.reason, slot->reason, WIRE_TEXT_SIZE);
+	else if (slot->state == WORKER_FAILED)
+		strlcpy(status.reason, slot->last_error, WIRE_TEXT_SIZE);
+	else						/* on probation */
+		snprintf(status.reason, WIRE_TEXT_SIZE, HAD_FAILED "%s", slot->last_error);
 
 	LWLockAcquire(multisite_shared->lock, LW_EXCLUSIVE);
 	slot->timeline = staging->timeline;
@@ -1339,18 +1352,14 @@ report(WireSegmentState segment_state)
 		status.released_point != reported.released_point ||
 		status.applied_point != reported.applied_point ||
 		status.promoted_point != reported.promoted_point ||
-		(awaited && status.staged_lsn != reported.staged_lsn);
+		(awaited && status.staged_lsn != reported.staged_lsn) ||
+		/* a pause, say; while Kafka is away, its words change all the time */
+		(consumer != NULL && kafka_says() == NULL && strcmp(status.reason, reported.reason) != 0);
 	awaited = false;
 	if (urgent ||
 		TimestampDifferenceExceeds(reported_at, now,
 								   status.staged_lsn != reported.staged_lsn ? STATUS_MS : HEARTBEAT_MS))
 		send_status(&status);
-}
-
-static const char *
-kafka_says(void)
-{
-	return kafka_trouble(consumer) ? kafka_trouble(consumer) : kafka_trouble(pipe_consumer);
 }
 
 static void
@@ -1425,7 +1434,7 @@ forget_later_points(void)
 
 	for (int i = 0; i < n; i++)
 	{
-		points[i].passed = true;
+		points[i].passed = PASSED_PROMOTION;
 		history_put(&points[i], false);
 	}
 	pfree(points);
@@ -1676,13 +1685,17 @@ try_release(void)
 	PG_END_TRY();
 }
 
-/* False if a request came meanwhile, which may be served without Kafka. */
+/*
+ * False if a request came meanwhile, which may be served without Kafka, or a
+ * setting was changed: the topic may be waited for because it was wrong.
+ */
 static bool
 wait_for_topic(const char *topic, const char *who)
 {
 	while (!kafka_topic_exists(consumer, topic))
 	{
-		if (request_waits(WORKER_RECEIVER))
+		if (request_waits(WORKER_RECEIVER) ||
+			(worker_reloaded() && kafka_settings_changed(fingerprint)))
 			return false;
 		worker_set_state(WORKER_CONNECTING, "waits for topic %s, which %s creates", topic, who);
 		worker_wait(0, NULL, TOPIC_CHECK_MS);
@@ -1778,7 +1791,7 @@ open_pipe(void)
 	PG_END_TRY();
 }
 
-/* False if a request came before it was done. */
+/* False if it is to begin anew: see wait_for_topic(). */
 static bool
 open_topics(void)
 {
@@ -2073,14 +2086,7 @@ receiver_attempt(void)
 		worker_disabled("multisite.source_site is not set");
 		return ATTEMPT_AGAIN;
 	}
-	if (strcmp(multisite_source_site, multisite_site_name) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a site cannot follow itself"),
-				 errdetail("multisite.site_name and multisite.source_site are both \"%s\".",
-						   multisite_site_name),
-				 errhint("Give this site a name of its own by multisite.site_name, and restart.")));
-
+	settings_check_source_site();
 	history_load();
 	wait_for_recovery();
 	(void) staging_open();

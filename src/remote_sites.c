@@ -39,6 +39,24 @@ free_names(char **names, int n)
 		pfree(names);
 }
 
+/* Whoever set this site's own name as its source has made such a topic. */
+static int
+leave_out_own(char **names, int n)
+{
+	char	   *own = topic_status(multisite_site_name, multisite_site_name);
+	int			kept = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(names[i], own) == 0)
+			pfree(names[i]);
+		else
+			names[kept++] = names[i];
+	}
+	pfree(own);
+	return kept;
+}
+
 bool
 remote_sites_follow(RemoteSites *sites, KafkaHandle *consumer)
 {
@@ -57,6 +75,7 @@ remote_sites_follow(RemoteSites *sites, KafkaHandle *consumer)
 	pfree(prefix);
 	if (n < 0)
 		return false;
+	n = leave_out_own(names, n);
 	qsort(names, n, sizeof(char *), compare_names);
 	same = n == sites->n;
 	for (int i = 0; i < n && same; i++)

@@ -161,7 +161,7 @@ segments_require_all(const Peer *peers, int npeers, const char *step)
 					(errcode(ERRCODE_CONNECTION_EXCEPTION),
 					 errmsg("segment %d of site \"%s\" could not %s",
 							peers[i].segment, multisite_site_name, step),
-					 errdetail("%s.", peers[i].error),
+					 errdetail("%s", sentence(peers[i].error)),
 					 peers[i].segment == COORDINATOR_ID ?
 					 errhint("That is this server itself. See multisite.local_conninfo.") :
 					 is_in_catalog(multisite_site_name) ?
@@ -264,7 +264,7 @@ check_conninfo(const char *conninfo)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid connection string for a segment"),
-				 errdetail("%s.", text)));
+				 errdetail("%s", sentence(text))));
 	}
 	PQconninfoFree(options);
 }

@@ -301,6 +301,18 @@ settings_define(void)
 	MarkGUCPrefixReserved_compat("multisite");
 }
 
+void
+settings_check_source_site(void)
+{
+	if (strcmp(multisite_source_site, multisite_site_name) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a site cannot follow itself"),
+				 errdetail("multisite.site_name and multisite.source_site are both \"%s\".",
+						   multisite_site_name),
+				 errhint("Give this site a name of its own by multisite.site_name, and restart.")));
+}
+
 char *
 topic_wal(const char *site, int segment)
 {

@@ -47,6 +47,9 @@ extern void settings_define(void);
  */
 extern bool settings_valid_name(const char *value);
 
+/* ERROR if a standby is to follow its own site. */
+extern void settings_check_source_site(void);
+
 /* Topics; the result is palloc'd. */
 extern char *topic_wal(const char *site, int segment);
 extern char *topic_points(const char *site);

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
@@ -16,7 +17,11 @@
 #include "barrier.h"
 #include "compat.h"
 #include "history.h"
+#include "settings.h"
 #include "shared_state.h"
+
+#define SILENT_MS	30000		/* three heartbeats of a receiver */
+#define SILENT_FAILED_MS	60000	/* one that fails reports with each attempt */
 
 MultisiteShared *multisite_shared = NULL;
 
@@ -101,6 +106,14 @@ worker_state_name(WorkerState state)
 	return "unknown";
 }
 
+char *
+sentence(const char *text)
+{
+	size_t		len = strlen(text);
+
+	return psprintf("%s%s", text, len > 0 && strchr(".?!", text[len - 1]) ? "" : ".");
+}
+
 /* Tell everyone who waits for something to look again. */
 void
 shared_changed(void)
@@ -127,7 +140,7 @@ worker_not_running(WorkerKind worker)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the %s worker is not at work on this server", worker_kind_name(worker)),
-			 reason[0] ? errdetail("It says: %s.", reason) : 0,
+			 reason[0] ? errdetail("It says: %s", sentence(reason)) : 0,
 			 errhint("See multisite_status.")));
 }
 
@@ -148,7 +161,7 @@ worker_cannot_serve(WorkerKind worker, long timeout_ms)
 	ereport(ERROR,
 			(errcode(ERRCODE_QUERY_CANCELED),
 			 errmsg("no answer from the %s worker in %ld ms", worker_kind_name(worker), timeout_ms),
-			 errdetail("Its state is \"%s\": %s.", worker_state_name(state), reason)));
+			 errdetail("Its state is \"%s\": %s", worker_state_name(state), sentence(reason))));
 }
 
 /* The caller of a request leaves, perhaps before its end. */
@@ -409,6 +422,39 @@ segment_heard(const char *site, int32 segment, const WireStatus *status)
 	}
 	LWLockRelease(multisite_shared->lock);
 	shared_changed();
+}
+
+long
+segment_silence(const SegmentEntry *entry)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (entry->status.state == WIRE_SEGMENT_PROMOTED ||
+		!TimestampDifferenceExceeds(entry->heard_at, now,
+									entry->status.state == WIRE_SEGMENT_FAILED ?
+									SILENT_FAILED_MS : SILENT_MS))
+		return 0;
+	/* nobody listens to the own site any more once it is promoted */
+	if (strcmp(entry->site, multisite_site_name) == 0 && !RecoveryInProgress())
+		return 0;
+	return (now - entry->heard_at) / USECS_PER_SEC;
+}
+
+long
+segment_silent_for(const char *site, int32 segment)
+{
+	long		silence = 0;
+
+	LWLockAcquire(multisite_shared->lock, LW_SHARED);
+	for (int i = 0; i < multisite_shared->nsegments; i++)
+	{
+		const SegmentEntry *e = &multisite_shared->segments[i];
+
+		if (e->segment == segment && strcmp(e->site, site) == 0)
+			silence = segment_silence(e);
+	}
+	LWLockRelease(multisite_shared->lock);
+	return silence;
 }
 
 static int

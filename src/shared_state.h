@@ -198,6 +198,9 @@ extern const char *worker_state_name(WorkerState state);
 
 extern void shared_changed(void);
 
+/* The text with a full stop, unless it ends with one or the like; palloc'd. */
+extern char *sentence(const char *text);
+
 /*
  * Passes a request to a worker and waits for its end.  The worker's error is
  * raised here.  Returns the result in result, of WIRE_NAME_SIZE bytes.
@@ -221,6 +224,13 @@ extern void request_failed(WorkerKind worker, const ErrorData *edata);
 extern bool request_meet(WorkerKind worker, TimestampTz deadline);
 
 extern void segment_heard(const char *site, int32 segment, const WireStatus *status);
+/*
+ * For how many seconds nothing was heard of a segment, which reports every ten
+ * seconds; 0 if that is not long, or if it has no more to report.
+ */
+extern long segment_silence(const SegmentEntry *entry);
+extern long segment_silent_for(const char *site, int32 segment);
+
 extern int	segments_snapshot(const char *site, SegmentEntry **entries);
 
 #endif							/* MULTISITE_SHARED_STATE_H */

@@ -149,11 +149,17 @@ multisite_workers(PG_FUNCTION_ARGS)
 			lag_seconds = lag_bytes == 0 || slot.target_time == 0 ? 0 :
 				Max(GetCurrentTimestamp() - slot.target_time, 0) / 1000000.0;
 		}
-		else if (i == WORKER_RECEIVER && slot.durable_lsn != 0)
+		/* what a promoted server has not applied it never will */
+		else if (i == WORKER_RECEIVER && slot.durable_lsn != 0 && recovering)
 		{
 			lag_bytes = slot.durable_lsn > slot.applied_lsn ? slot.durable_lsn - slot.applied_lsn : 0;
 			lag_seconds = age;
 		}
+
+		if (recovering && slot.generation == 0 && (i == WORKER_PUBLISHER || i == WORKER_POINTS))
+			strlcpy(slot.reason, i == WORKER_POINTS && !AM_COORDINATOR() ?
+					"points are made on the coordinator" :
+					"this server is a standby; it begins after a promotion", REASON_SIZE);
 
 		add_text(&row, worker_kind_name(i));
 		add_text(&row, worker_state_name(slot.state));
@@ -256,12 +262,14 @@ multisite_segment_states(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 	{
 		const WireStatus *s = &entries[i].status;
+		long		silence = segment_silence(&entries[i]);
 		Row			row = {0};
 
 		add_text(&row, entries[i].site);
 		add(&row, Int32GetDatum(entries[i].segment), false);
 		add_text(&row, segment_state_name(s->state));
-		add_text(&row, s->reason);
+		add_text(&row, silence == 0 ? s->reason :
+				 psprintf("has not been heard of for %ld s; its last words: %s", silence, s->reason));
 		add_timeline(&row, s->timeline);
 		add_lsn(&row, s->base_lsn);
 		add_lsn(&row, s->staged_lsn);
@@ -335,13 +343,14 @@ multisite_wait_for_consistency_point(PG_FUNCTION_ARGS)
 		{
 			PointState	now = history_state(&point);
 
-			if (now == POINT_PASSED)
+			/* a source has published what its remote sites cannot be at */
+			if (now == POINT_PASSED && (point.passed || state != POINT_PUBLISHED))
 			{
 				ConditionVariableCancelSleep();
 				ereport(ERROR,
 						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						 errmsg("consistency point \"%s\" is passed", name),
-						 errdetail("It lies before the end of this site's base backup.")));
+						 errdetail("%s", history_why_passed(&point))));
 			}
 			reached = now >= state;
 		}

@@ -392,6 +392,7 @@ wire_encode_status(const WireStatus *status, void *buf, size_t size)
 	write_int(&w, (uint64) status->sent_at, 8);
 	write_text(&w, status->reason, WIRE_TEXT_SIZE);
 	write_int(&w, status->withdraws, 1);
+	write_int(&w, status->base_point, 8);
 	return w.at - w.start;
 }
 
@@ -418,6 +419,8 @@ wire_decode_status(const void *body, size_t len, WireStatus *status)
 	read_text(&r, status->reason, WIRE_TEXT_SIZE);
 	if (r.at < r.end)
 		status->withdraws = read_bool(&r);
+	if (r.at < r.end)
+		status->base_point = read_int(&r, 8);
 	if (state > WIRE_LAST_SEGMENT_STATE)
 		return WIRE_BAD_BODY;
 	status->state = (WireSegmentState) state;

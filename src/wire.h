@@ -106,6 +106,9 @@ typedef enum WireSegmentState
 
 #define WIRE_LAST_SEGMENT_STATE WIRE_SEGMENT_PROMOTED
 
+/* Its reason begins so for a moment after it has failed. */
+#define HAD_FAILED			"had failed: "
+
 typedef struct WireStatus
 {
 	WireSegmentState state;
@@ -114,7 +117,7 @@ typedef struct WireStatus
 	uint64		staged_lsn;
 	uint64		released_lsn;
 	uint64		applied_lsn;
-	uint64		passed_point;	/* points up to this id lie before base_lsn */
+	uint64		passed_point;	/* the newest before base_lsn, or lost in a failover */
 	uint64		staged_point;	/* newest point staged and verified, or 0 */
 	uint64		released_point;
 	uint64		applied_point;
@@ -124,6 +127,8 @@ typedef struct WireStatus
 	char		reason[WIRE_TEXT_SIZE];
 	/* what follows is missing in messages of before 2026-11-26 */
 	bool		withdraws;		/* it must not go behind staged_point any more */
+	/* and this in those of before 2026-11-27 */
+	uint64		base_point;		/* points up to this id lie before base_lsn */
 } WireStatus;
 
 /*
@@ -171,7 +176,7 @@ extern WireError wire_decode_header(const void *head, size_t head_len,
 
 /* Encoders return the body's length; size is that of the buffer. */
 #define WIRE_CLAIM_MAX		(4 + WIRE_IDENTITY_SIZE + 4 + WIRE_HOST_SIZE + WIRE_PATH_SIZE)
-#define WIRE_STATUS_MAX		(8 + 11 * 8 + 8 + 1 + 2 + WIRE_TEXT_SIZE)
+#define WIRE_STATUS_MAX		(8 + 11 * 8 + 8 + 2 + WIRE_TEXT_SIZE + 1 + 8)
 #define WIRE_RELEASE_MAX	(5 * 8 + 2 + 2 + WIRE_NAME_SIZE)
 #define WIRE_MANIFEST_MAX(n) (8 + 8 + 12 + 2 + WIRE_NAME_SIZE + (size_t) (n) * 16)
 

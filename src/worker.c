@@ -398,7 +398,10 @@ worker_main(const WorkerRoutine *routine)
 	{
 		AttemptEnd	end = ATTEMPT_AGAIN;
 		bool		failed = false;
+		volatile bool outdated = false;
 
+		/* it goes by the settings as they are now */
+		reloaded = false;
 		MemoryContextSwitchTo(context);
 		PG_TRY();
 		{
@@ -411,6 +414,8 @@ worker_main(const WorkerRoutine *routine)
 			ErrorData  *edata;
 			bool		asked;
 
+			/* who asks after a reload is not answered with what was wrong before it */
+			outdated = reloaded || ConfigReloadPending;
 			HOLD_INTERRUPTS();
 			LWLockReleaseAll(); /* before we take one */
 			asked = request_is_open(routine->kind);
@@ -423,7 +428,7 @@ worker_main(const WorkerRoutine *routine)
 				pause = FIRST_PAUSE_MS;
 			worker_report_error(edata);
 			/* who has come since may find things mended */
-			if (asked && !routine->serves_offline)
+			if (asked && !routine->serves_offline && !(outdated && request_waits(routine->kind)))
 				request_failed(routine->kind, edata);
 			RESUME_INTERRUPTS();
 			failed = true;
@@ -435,7 +440,7 @@ worker_main(const WorkerRoutine *routine)
 		if (failed)
 		{
 			/* whatever wakes us is a reason to try at once */
-			worker_wait(0, NULL, request_waits(routine->kind) ? FIRST_PAUSE_MS : pause);
+			worker_wait(0, NULL, outdated || request_waits(routine->kind) ? FIRST_PAUSE_MS : pause);
 			pause = Min(pause * 2, LONGEST_PAUSE_MS);
 		}
 		else if (end == ATTEMPT_FINISHED)

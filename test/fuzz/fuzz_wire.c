@@ -72,13 +72,15 @@ decode_body(WireKind kind, const uint8 *body, size_t len)
 		case WIRE_STATUS:
 			{
 				WireStatus	status;
+				size_t		encoded;
 
 				if (wire_decode_status(body, len, &status) != WIRE_OK)
 					return;
 				must(status.state <= WIRE_LAST_SEGMENT_STATE, "an unknown state");
 				check_terminated(status.reason, WIRE_TEXT_SIZE);
+				encoded = without(wire_encode_status(&status, again, sizeof(again)), len, status.base_point ? 0 : 8);
 				check_same(body, len, again,
-						   without(wire_encode_status(&status, again, sizeof(again)), len, status.withdraws ? 0 : 1));
+						   without(encoded, len, status.base_point || status.withdraws ? 0 : 9));
 				break;
 			}
 		case WIRE_RELEASE:

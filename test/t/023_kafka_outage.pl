@@ -35,6 +35,7 @@ isnt($status, 0, 'no point without Kafka');
 like($err, qr/Kafka does not answer|Kafka/, 'and the error says why');
 $c->sql(-1, 'INSERT INTO t VALUES (0)');
 pass('commits go on');
+like($err, qr/HINT:  Consistency point "during" may still appear/, 'nor that there will be none');
 
 # longer than wal_sender_timeout
 $c->sql(-1, 'SELECT pg_sleep(5)');
@@ -43,6 +44,8 @@ $c->wait_published(-1);
 my $point = $c->create_point('after');
 $c->wait_applied($point);
 is($c->digest($c->remote(-1), 't'), $c->digest($c->source(-1), 't'), 'nothing is lost');
+like($c->sql(-1, q{SELECT state FROM multisite_consistency_points WHERE name = 'during'}), qr/^(?:created|applied)$/,
+	'the point that was given up is either there or not');
 unlike(slurp_file($c->source(-1)->logfile), qr/terminating walsender process due to replication timeout/,
 	'the publisher went on answering the walsender');
 foreach my $node ($c->source(-1), $c->remote(-1))

@@ -95,7 +95,7 @@ test_bodies(void)
 	WireManifest manifest2;
 	WireManifestEntry entries[3] = {{-1, 1, 100}, {0, 1, 200}, {7, 2, 300}};
 	WireManifestEntry entries2[3];
-	static WireStatus	status = {.state = WIRE_SEGMENT_FOLLOWING,.staged_lsn = 9,.staged_point = 3,.sent_at = -5,.reason = "waits",.withdraws = true};
+	static WireStatus	status = {.state = WIRE_SEGMENT_FOLLOWING,.staged_lsn = 9,.staged_point = 3,.sent_at = -5,.reason = "waits",.withdraws = true,.base_point = 2};
 	WireStatus	status2;
 	static WireRelease release = {.decision = 1,.released_point = 2,.promote_point = 3,.points_offset = 4,.paused = true,.name = "p",.status_offset = 5};
 	WireRelease release2;
@@ -111,8 +111,9 @@ test_bodies(void)
 	len = wire_encode_status(&status, buf, WIRE_STATUS_MAX);
 	ok(wire_decode_status(buf, len, &status2) == WIRE_OK && memcmp(&status, &status2, sizeof(status)) == 0, "a status");
 	for (size_t i = 0; i < len; i++)
-		accepted += wire_decode_status(buf, i, &status2) == WIRE_OK && i != len - 1;
-	ok(wire_decode_status(buf, len - 1, &status2) == WIRE_OK && !status2.withdraws, "a status of before");
+		accepted += wire_decode_status(buf, i, &status2) == WIRE_OK && i != len - 8 && i != len - 9;
+	ok(wire_decode_status(buf, len - 8, &status2) == WIRE_OK && status2.withdraws && status2.base_point == 0, "a status of before");
+	ok(wire_decode_status(buf, len - 9, &status2) == WIRE_OK && !status2.withdraws, "a status of long before");
 	buf[0] = 77;
 	ok(wire_decode_status(buf, len, &status2) == WIRE_BAD_BODY, "a status of an unknown state");
 
@@ -145,7 +146,7 @@ test_bodies(void)
 	strcpy(status.reason, "line\nbreak \xff");
 	len = wire_encode_status(&status, buf, WIRE_STATUS_MAX);
 	ok(wire_decode_status(buf, len, &status2) == WIRE_OK && strcmp(status2.reason, "line?break ?") == 0, "what cannot be shown is replaced");
-	buf[len - 1] = '\n';
+	buf[len - 10] = '\n';
 	ok(wire_decode_status(buf, len, &status2) == WIRE_BAD_BODY, "and refused if somebody else sends it");
 }
 
