@@ -190,9 +190,6 @@ extern MultisiteShared *multisite_shared;
 extern Size shared_state_size(void);
 extern void shared_state_init(void);
 
-/* What the functions of status.c still ask; _PG_init() has seen to it. */
-#define require_preload() Assert(multisite_shared != NULL)
-
 extern const char *worker_kind_name(WorkerKind kind);
 extern const char *worker_state_name(WorkerState state);
 

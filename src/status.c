@@ -129,7 +129,6 @@ multisite_workers(PG_FUNCTION_ARGS)
 	XLogRecPtr	flushed = recovering ? InvalidXLogRecPtr : flush_position_compat();
 	double		age;
 
-	require_preload();
 	InitMaterializedSRF_compat(fcinfo);
 	age = applied_age();
 	for (int i = 0; i < NUM_WORKERS; i++)
@@ -192,7 +191,6 @@ multisite_points(PG_FUNCTION_ARGS)
 	PointRecord *points;
 	int			n;
 
-	require_preload();
 	InitMaterializedSRF_compat(fcinfo);
 	n = history_after(0, &points);
 	for (int i = 0; i < n; i++)
@@ -256,7 +254,6 @@ multisite_segment_states(PG_FUNCTION_ARGS)
 	SegmentEntry *entries;
 	int			n;
 
-	require_preload();
 	InitMaterializedSRF_compat(fcinfo);
 	n = segments_snapshot(NULL, &entries);
 	for (int i = 0; i < n; i++)
@@ -330,7 +327,6 @@ multisite_wait_for_consistency_point(PG_FUNCTION_ARGS)
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
 	bool		reached = false;
 
-	require_preload();
 	let_go_of_snapshot();
 	ConditionVariablePrepareToSleep(&multisite_shared->changed);
 	for (;;)
@@ -377,7 +373,6 @@ multisite_wait_for_consistency_point(PG_FUNCTION_ARGS)
 Datum
 multisite_take_over_pipe(PG_FUNCTION_ARGS)
 {
-	require_preload();
 	publisher_take_over();
 	PG_RETURN_VOID();
 }
@@ -394,7 +389,6 @@ multisite_identity(PG_FUNCTION_ARGS)
 	Datum		values[5];
 	bool		nulls[5] = {0};
 
-	require_preload();
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	values[0] = CStringGetTextDatum(multisite_cluster_name);
@@ -408,7 +402,6 @@ multisite_identity(PG_FUNCTION_ARGS)
 Datum
 multisite_barrier_raise(PG_FUNCTION_ARGS)
 {
-	require_preload();
 	barrier_raise(PG_GETARG_INT32(0), PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();
 }
@@ -424,7 +417,6 @@ multisite_write_restore_point(PG_FUNCTION_ARGS)
 	Datum		values[2];
 	bool		nulls[2] = {0};
 
-	require_preload();
 	points_check_length(name);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -438,7 +430,6 @@ multisite_write_restore_point(PG_FUNCTION_ARGS)
 Datum
 multisite_barrier_lower(PG_FUNCTION_ARGS)
 {
-	require_preload();
 	barrier_lower();
 	if (!XLogRecPtrIsInvalid(unflushed_restore_point))
 		publisher_flush(unflushed_restore_point);
@@ -449,6 +440,5 @@ multisite_barrier_lower(PG_FUNCTION_ARGS)
 Datum
 multisite_commits(PG_FUNCTION_ARGS)
 {
-	require_preload();
 	PG_RETURN_INT64((int64) barrier_commits());
 }
