@@ -6,7 +6,7 @@ import time
 
 from benchlib import *
 
-seconds = pick(6, 30)
+seconds = pick(4, 30)
 
 
 def measure(cluster):

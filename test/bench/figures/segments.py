@@ -10,7 +10,7 @@ import time
 from benchlib import *
 
 window = 3						# seconds, of which the first half second does not count
-pairs = rounds(1, 20)
+pairs = rounds(2, 20)			# on, off, off, on: the first is the slowest
 watch = pick(4, 40)
 
 
@@ -48,7 +48,7 @@ def alternate(multisite, where):
         record("p99 latency at %d segments, %s" % (len(multisite.ids) - 1, where), who, quantile(some, 0.99), "ms")
 
 
-for segments in pick([1, 4, 8], [1, 4, 16, 32]):
+for segments in pick([1, 4], [1, 4, 16, 32]):
     multisite = Multisite("seg%d" % segments, segments=segments, scale=10, conf=SMALL)
     multisite.start_source()
     for id in multisite.ids[1:]:
@@ -57,7 +57,8 @@ for segments in pick([1, 4, 8], [1, 4, 16, 32]):
     multisite.make_remote().start_remote()
     wait_quiet(multisite)
     since = time.time()
-    alternate(multisite, "with remote")
+    if not QUICK:
+        alternate(multisite, "with remote")
     wait_quiet(multisite)
     for barrier, published, applied in point_times(multisite, since):
         record("barrier under full load", str(segments), barrier, "ms", segments=segments)
