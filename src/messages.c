@@ -10,7 +10,6 @@
 #include "utils/memutils.h"
 
 #include "messages.h"
-#include "pack.h"
 
 WireError
 message_decode(const KafkaMessage *message, WireHeader *header)

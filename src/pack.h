@@ -30,7 +30,7 @@
  */
 #define PACK_STRIDE		16
 
-/* No longer than that is packed. */
+/* No more than that is packed, and there is in a message. */
 #define PACK_MAX		(1024 * 1024)
 
 /*

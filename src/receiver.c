@@ -101,6 +101,7 @@ static uint64 staged_point;		/* newest point staged and valid */
 static uint64 applied_point;
 static XLogRecPtr applied_lsn;
 static WireRelease decision;	/* the newest one read */
+static uint64 base_point;		/* newest point before the base backup's end */
 static bool state_dirty;		/* an offset moved */
 static bool awaited;			/* commits wait until we say what we have staged */
 static TimestampTz gathers_since;	/* what is staged waits to be synced; else 0 */
@@ -475,23 +476,37 @@ find_points_offset(uint64 *passed)
 	return offset;
 }
 
+static void
+load_points(void)
+{
+	history_load();
+	base_point = history_newest_passed(PASSED_BACKUP);
+}
+
+/* This server will never be at this point.  state gets it, too. */
+static void
+pass_point(StagingState *state, PointRecord *point, PassedWhy why)
+{
+	point->passed = why;
+	history_put(point, true);
+	state->passed_point = Max(state->passed_point, point->id);
+	if (why == PASSED_BACKUP)
+		base_point = Max(base_point, point->id);
+}
+
 /* Points from before a base that was found anew cannot be released any more. */
 static void
-pass_points_before_base(void)
+pass_points_before_base(StagingState *initial)
 {
 	PointRecord *points;
 	int			n = history_after(0, &points);
 
 	for (int i = 0; i < n; i++)
 	{
-		if (points[i].lsn >= staging->base_lsn)
-			continue;
-		points[i].passed = true;
-		history_put(&points[i], true);
-		staging->passed_point = Max(staging->passed_point, points[i].id);
+		if (points[i].lsn < initial->base_lsn)
+			pass_point(initial, &points[i], PASSED_BACKUP);
 	}
 	pfree(points);
-	staging_save();
 }
 
 static void
@@ -519,8 +534,9 @@ create_staging(void)
 	kafka_watermarks(consumer, topics[FROM_RELEASE], &initial.release_offset, &high);
 	initial.release_offset = initial.release_base = high;
 	find_prepared(initial.base_lsn);
+	/* first: once there is a state, nothing would do that */
+	pass_points_before_base(&initial);
 	staging_create(&initial);
-	pass_points_before_base();
 	ereport(LOG,
 			(errmsg("multisite receiver begins at %X/%X on timeline %u",
 					LSN_FORMAT_ARGS(initial.base_lsn), initial.base_timeline),
@@ -990,10 +1006,10 @@ take_manifest(const KafkaMessage *message)
 		point.nsegments = manifest.nsegments;
 		point.barrier_us = manifest.barrier_us;
 		point.skew_us = manifest.skew_us;
-		point.passed = point.lsn < staging->base_lsn ? PASSED_BACKUP : PASSED_NOT;
-		history_put(&point, true);
-		if (point.passed)
-			staging->passed_point = Max(staging->passed_point, point.id);
+		if (point.lsn < staging->base_lsn)
+			pass_point(staging, &point, PASSED_BACKUP);
+		else
+			history_put(&point, true);
 	}
 }
 
@@ -1117,9 +1133,7 @@ void_point(PointRecord *point)
 			(errmsg("consistency point \"%s\" is void", point->name),
 			 errdetail("It lies at %X/%X on timeline %u, which the source left before that.",
 					   LSN_FORMAT_ARGS(point->lsn), point->timeline)));
-	point->passed = PASSED_FORK;
-	history_put(point, true);
-	staging->passed_point = Max(staging->passed_point, point->id);
+	pass_point(staging, point, PASSED_FORK);
 	staging_save();
 }
 
@@ -1287,7 +1301,7 @@ send_status(const WireStatus *status)
 	WireStatus	said = *status;
 	size_t		len;
 
-	said.base_point = history_newest_passed(PASSED_BACKUP);
+	said.base_point = base_point;
 	len = wire_encode_status(&said, body, sizeof(body));
 	snprintf(key, sizeof(key), "%d", multisite_segment_id);
 	if (kafka_produce(producer, status_topic, &header, key, body, len, NULL, NULL,
@@ -1687,15 +1701,15 @@ try_release(void)
 
 /*
  * False if a request came meanwhile, which may be served without Kafka, or a
- * setting was changed: the topic may be waited for because it was wrong.
+ * reload: the topic may be waited for because a setting was wrong, and a new
+ * attempt checks those of the standby, too.
  */
 static bool
 wait_for_topic(const char *topic, const char *who)
 {
 	while (!kafka_topic_exists(consumer, topic))
 	{
-		if (request_waits(WORKER_RECEIVER) ||
-			(worker_reloaded() && kafka_settings_changed(fingerprint)))
+		if (request_waits(WORKER_RECEIVER) || worker_reloaded())
 			return false;
 		worker_set_state(WORKER_CONNECTING, "waits for topic %s, which %s creates", topic, who);
 		worker_wait(0, NULL, TOPIC_CHECK_MS);
@@ -1833,7 +1847,8 @@ open_topics(void)
 /*
  * May what was taken wait for more, before all of it is made durable?  Nobody
  * is told of it sooner than that, unless commits wait for it: a status with
- * nothing but a new LSN waits as long.  Returns in *left for how long, in milliseconds.
+ * nothing but a new LSN waits as long.  Returns in *left for how long, in
+ * milliseconds.
  */
 static bool
 may_gather(long *left)
@@ -2066,7 +2081,7 @@ receiver_attempt(void)
 	if (stat(STANDBY_SIGNAL_FILE, &st) != 0)
 	{
 		/* a primary, perhaps one that was promoted while nobody looked */
-		history_load();
+		load_points();
 		known = staging_open();
 		if (known && staging->promoted)
 			show_promoted();
@@ -2087,7 +2102,7 @@ receiver_attempt(void)
 		return ATTEMPT_AGAIN;
 	}
 	settings_check_source_site();
-	history_load();
+	load_points();
 	wait_for_recovery();
 	(void) staging_open();
 	try_release();

@@ -18,7 +18,6 @@
 
 #include "port/pg_crc32c.h"
 
-#include "pack.h"
 #include "wire.h"
 
 #define AWAITED_BIT		0x80	/* beside the packing, which leaves it free */

@@ -17,6 +17,8 @@
 #ifndef MULTISITE_WIRE_H
 #define MULTISITE_WIRE_H
 
+#include "pack.h"
+
 #define WIRE_RECORD_HEADER	"multisite"
 #define WIRE_MAGIC			0x5253544DU /* "MTSR" */
 #define WIRE_VERSION		2			/* 1 had no packing */
@@ -36,7 +38,7 @@
 #define WIRE_MAX_POINT		(UINT64CONST(1) << 62)
 
 /* Largest body we ever send, and most WAL that one stands for. */
-#define WIRE_MAX_BODY		(1024 * 1024)
+#define WIRE_MAX_BODY		PACK_MAX
 
 typedef enum WireKind
 {

@@ -55,6 +55,13 @@ says(-1, 'orchestrator', 'waits for topic %.mian.points,%');
 says(0, 'receiver', 'waits for topic %.main.wal.0,%');
 refused($_, qr/waits for topic .*\.mian\.points/, "$_ says what is waited for")
   foreach 'multisite_pause()', 'multisite_promote()';
+
+# and one that forbids to follow, which matters once the topic is there
+set($c->remote(0), q{primary_conninfo = 'host=/nowhere'});
+says(0, 'receiver', '"primary_conninfo" is set%');
+set($c->remote(0), q{primary_conninfo = ''});
+says(0, 'receiver', 'waits for topic %.main.wal.0,%');
+
 set($c->remote(-1), q{multisite.source_site = 'main'});
 set($c->remote(0), "multisite.brokers = '$c->{brokers}'");
 $c->wait_applied($c->create_point('one'));
