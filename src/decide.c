@@ -248,6 +248,14 @@ decide_answer(const WireRelease *newest, int64 withdrawn_at, int64 status_end)
 }
 
 bool
+decide_missed(const WireRelease *newest, const WireStatus *status)
+{
+	return status->state == WIRE_SEGMENT_FOLLOWING &&
+		status->staged_point >= newest->released_point &&
+		(status->released_point < newest->released_point || newest->promote_point != 0);
+}
+
+bool
 decide_leave(const WireRelease *newest, uint64 behind, int64 withdrawn_at)
 {
 	return withdrawn_at >= 0 && newest->decision > behind &&

@@ -152,6 +152,13 @@ extern bool decide_release(const WireRelease *newest, uint64 released_point,
 extern bool decide_answer(const WireRelease *newest, int64 withdrawn_at, int64 status_end);
 
 /*
+ * Has a segment that tells this, some time after the newest decision, not read
+ * it?  Kafka may have lost what the segment had read, and put the decision
+ * where the segment does not look any more.
+ */
+extern bool decide_missed(const WireRelease *newest, const WireStatus *status);
+
+/*
  * Does a decision give leave to who withdrew at withdrawn_at (-1: that is not
  * acknowledged yet), and knew of decisions up to number behind then?
  */

@@ -44,6 +44,7 @@
 #define RECEIVER_BEGINS_MS	10000
 #define IDLE_WAIT_MS		1000	/* to see a promotion by hand */
 #define ENDS_CHECK_MS		5000
+#define TELL_AGAIN_MS		15000	/* longer than a segment is quiet */
 #define DECISION_WINDOW		64	/* late ones of attempts that have ended */
 #define CHOICE				(HISTORY_SIZE - 256)	/* so many points can be decided */
 
@@ -68,6 +69,7 @@ static int	npoints;
 static int	max_points;
 
 static WireRelease decision;	/* the newest one */
+static TimestampTz decided_at;	/* or read */
 static bool unsure;				/* whether one that was sent has become the newest */
 static int64 last_offset;		/* of the release topic, as far as we know it */
 static bool overtaken;			/* somebody else has written to it */
@@ -146,6 +148,7 @@ read_last_decision(void)
 	WireHeader	header;
 
 	memset(&decision, 0, sizeof(decision));
+	decided_at = GetCurrentTimestamp();
 	unsure = false;
 	overtaken = false;
 	kafka_watermarks(consumer, release_topic, &low, &high);
@@ -233,6 +236,7 @@ decide(WireRelease next)
 	if (overtaken)
 		decision_overtaken();
 	decision = next;
+	decided_at = GetCurrentTimestamp();
 	unsure = false;
 }
 
@@ -880,6 +884,27 @@ all_read(void)
 	return all;
 }
 
+/* Has a segment that is there not read the newest decision? */
+static bool
+missed_by_some(void)
+{
+	const KnownPoint *point;
+
+	if (!TimestampDifferenceExceeds(decided_at, GetCurrentTimestamp(), TELL_AGAIN_MS))
+		return false;
+	point = find_point(decision.released_point);
+	for (uint32 i = 0; point && i < point->needs.nsegments; i++)
+	{
+		int32		segment = point->needs.entries[i].segment;
+		const SegmentKnown *k = find_known(segment);
+
+		if (k && decide_missed(&decision, &k->status) &&
+			segment_silent_for(multisite_site_name, segment) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Carries out what is asked for, and releases what can be. */
 static void
 serve(void)
@@ -892,8 +917,9 @@ serve(void)
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("Kafka did not acknowledge a decision in time"),
 				 errdetail("It may have it all the same. The newest decision is read again.")));
-	/* a segment waits to hear that we know what it has lost */
-	if (decide_answer(&decision, withdrawn_at, kafka_next_offset(consumer, FROM_STATUS)) &&
+	/* a segment waits to hear that we know what it has lost, or has not heard */
+	if ((decide_answer(&decision, withdrawn_at, kafka_next_offset(consumer, FROM_STATUS)) ||
+		 missed_by_some()) &&
 		!is_offline())
 		decide(decision);
 	note_progress();

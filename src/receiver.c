@@ -1752,8 +1752,13 @@ open_decisions(void)
 	kafka_watermarks(consumer, topics[FROM_RELEASE], &low, &high);
 	if (staging->release_offset < low)
 		staging->release_offset = low;
-	/* Kafka has lost some: the newest one that is left, if it is about us */
-	if (staging->release_offset > high)
+
+	/*
+	 * We are at the newest one that was read, or at the end where there was
+	 * none.  At the end, Kafka has lost some, and may have got others since:
+	 * the newest one that is there, if it is about us.
+	 */
+	if (staging->release_offset >= high)
 		staging->release_offset = high - 1 >= Max(low, staging->release_base) ? high - 1 : high;
 }
 

@@ -152,6 +152,21 @@ test_staged(void)
 	ok(!decide_release(&newest, 5, 6), "which was done already");
 	ok(!decide_release(&newest, 4, 4), "which is not staged here");
 
+	{
+		WireStatus	status = {.state = WIRE_SEGMENT_FOLLOWING, .staged_point = 5, .released_point = 4};
+
+		ok(decide_missed(&newest, &status), "a segment has missed a release");
+		status.released_point = 5;
+		ok(!decide_missed(&newest, &status), "it has not");
+		newest.promote_point = 5;
+		ok(decide_missed(&newest, &status), "it has missed the promotion at a point that it is at");
+		status.state = WIRE_SEGMENT_PROMOTING;
+		ok(!decide_missed(&newest, &status), "it has not missed the promotion");
+		status = (WireStatus) {.state = WIRE_SEGMENT_FOLLOWING, .staged_point = 4, .released_point = 4};
+		ok(!decide_missed(&newest, &status), "it cannot do anything about it yet");
+		newest.promote_point = 0;
+	}
+
 	ok(decide_promotion_step(&newest, false, 9, 9) == PROMOTION_NONE, "no promotion is decided");
 	newest.promote_point = 5;
 	ok(decide_promotion_step(&newest, false, 4, 4) == PROMOTION_STAGES, "its point is not released");
