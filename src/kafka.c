@@ -79,6 +79,7 @@ struct KafkaHandle
 	rd_kafka_event_t *taken;	/* holds the message that kafka_poll() returned */
 	Assigned   *topics;			/* of kafka_assign() */
 	int			ntopics;
+	bool		held;			/* see kafka_hold() */
 	size_t		taken_bytes;	/* since its thread was woken, see wake_fetcher() */
 	TimestampTz lag_asked_at;
 
@@ -1098,6 +1099,7 @@ kafka_assign(KafkaHandle *kafka, int ntopics, const char *const *topics, const i
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(ntopics);
 	rd_kafka_resp_err_t err;
 
+	kafka_go_on(kafka);
 	for (int i = 0; i < kafka->ntopics; i++)
 		free(kafka->topics[i].name);
 	kafka->topics = realloc(kafka->topics, sizeof(Assigned) * Max(ntopics, 1));
@@ -1116,6 +1118,44 @@ kafka_assign(KafkaHandle *kafka, int ntopics, const char *const *topics, const i
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("could not begin to read from Kafka: %s", rd_kafka_err2str(err))));
+}
+
+static rd_kafka_topic_partition_list_t *
+assigned_partitions(KafkaHandle *kafka)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(kafka->ntopics);
+
+	for (int i = 0; i < kafka->ntopics; i++)
+		rd_kafka_topic_partition_list_add(list, kafka->topics[i].name, 0)->offset = kafka->topics[i].next;
+	return list;
+}
+
+void
+kafka_hold(KafkaHandle *kafka)
+{
+	rd_kafka_topic_partition_list_t *list;
+
+	if (kafka->held || kafka->ntopics == 0)
+		return;
+	kafka->held = true;
+	list = assigned_partitions(kafka);
+	(void) rd_kafka_pause_partitions(kafka->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+void
+kafka_go_on(KafkaHandle *kafka)
+{
+	rd_kafka_topic_partition_list_t *list;
+
+	if (!kafka->held)
+		return;
+	kafka->held = false;
+	list = assigned_partitions(kafka);
+	(void) rd_kafka_resume_partitions(kafka->rk, list);
+	/* that alone wakes no thread, and what had come unread is gone */
+	rd_kafka_error_destroy(rd_kafka_seek_partitions(kafka->rk, list, 0));
+	rd_kafka_topic_partition_list_destroy(list);
 }
 
 static void

@@ -121,6 +121,13 @@ extern void kafka_watermarks(KafkaHandle *kafka, const char *topic, int64 *low, 
 extern void kafka_assign(KafkaHandle *kafka, int ntopics, const char *const *topics,
 						 const int64 *offsets);
 
+/*
+ * Reads nothing more, so that Kafka is not asked again for each few bytes, and
+ * goes on with what comes next.  Both may be called again.
+ */
+extern void kafka_hold(KafkaHandle *kafka);
+extern void kafka_go_on(KafkaHandle *kafka);
+
 /* Next message, if there is one.  Never waits. */
 extern bool kafka_poll(KafkaHandle *kafka, KafkaMessage *message);
 

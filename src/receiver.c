@@ -1904,11 +1904,15 @@ follow(void)
 			kafka_serve(producer);
 			/* a point's manifest, from the other consumer, ends the wait */
 			if (staging_unsynced() < GATHER_BYTES)
+			{
+				kafka_hold(pipe_consumer);
 				worker_wait(2, sockets, left);
+			}
 			else
 				worker_wait(3, sockets, any ? 0 : left);
 			continue;
 		}
+		kafka_go_on(pipe_consumer);
 		if (staging_unsynced() > 0 || state_dirty)
 		{
 			staging_sync();
