@@ -363,7 +363,7 @@ COMMENT ON VIEW multisite_consistency_points IS
 'the newest 4,096 consistency points; on a coordinator the times are those of the slowest segment';
 COMMENT ON COLUMN multisite_consistency_points.id IS 'counts the points of a source site';
 COMMENT ON COLUMN multisite_consistency_points.name IS 'name of the point and of its restore points';
-COMMENT ON COLUMN multisite_consistency_points.state IS 'created, published, staged, released, applied, or passed (never to be applied: before the end of a base backup, lost in a failover, or after the promotion)';
+COMMENT ON COLUMN multisite_consistency_points.state IS 'created, published, staged, released, applied, or passed (never to be applied: before the end of a base backup, lost in a failover, after the promotion, or never published)';
 COMMENT ON COLUMN multisite_consistency_points.created_at IS 'just before the barriers rose, by the source coordinator''s clock';
 COMMENT ON COLUMN multisite_consistency_points.restore_point_at IS 'time in this segment''s restore point';
 COMMENT ON COLUMN multisite_consistency_points.lsn IS 'end of this segment''s restore point';
@@ -430,7 +430,7 @@ GRANT SELECT ON multisite_segments TO pg_monitor;
 
 CREATE VIEW multisite_estimates AS
 WITH point AS (
-	SELECT id, name, created_at FROM multisite.points()
+	SELECT id, name, created_at FROM multisite.points() WHERE published_at IS NOT NULL OR state <> 'passed'
 ), segment AS (
 	SELECT s.*, staged.id AS staged_id, applied.id AS applied_id, applied.created_at AS applied_created_at,
 		   pg_wal_lsn_diff(s.staged_lsn, s.applied_lsn) AS not_applied

@@ -423,6 +423,19 @@ decide_slot(uint64 acked, uint32 wal_segment_size)
 }
 
 /*
+ * However long Kafka is away, the remote sites must find all of the points
+ * that wait for it when it is back: they keep a few thousand, and the
+ * manifests come before their WAL.  So the points get fewer as time goes on, to
+ * about 64 * ln(t / interval) after t: some 500 in a day, 100 more in a week.
+ * The remote site then gets on in steps of a 64th of what lies behind it.
+ */
+int64
+decide_point_interval(int64 interval, int64 unacknowledged)
+{
+	return Max(interval, unacknowledged / 64);
+}
+
+/*
  * May a point be released?  Only when every segment that it names has it on
  * disk: the loss of Kafka and of the source site at once then still leaves
  * every segment able to reach it.

@@ -236,6 +236,11 @@ extern StartVerdict decide_start(const ServerPosition *server, const WireHeader 
 /* What the slot must keep, when Kafka has all before acked */
 extern uint64 decide_slot(uint64 acked, uint32 wal_segment_size);
 
+/*
+ * How long after an automatic point the next one is made, when the oldest
+ * manifest that Kafka has not acknowledged is that old (0: there is none).
+ */
+extern int64 decide_point_interval(int64 interval, int64 unacknowledged);
 
 /* A point as the orchestrator sees it. */
 typedef struct PointNeeds

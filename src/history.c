@@ -125,6 +125,8 @@ history_why_passed(const PointRecord *point)
 			return "It comes after the point at which this site was promoted.";
 		case PASSED_NUMBER:
 			return "Its number was used by another server.";
+		case PASSED_UNPUBLISHED:
+			return "It was never published: its points worker ended, or began anew, before Kafka had it.";
 	}
 	return "It lies before the end of the base backup of a segment of the remote site.";
 }

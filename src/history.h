@@ -22,7 +22,8 @@ typedef enum PassedWhy
 	PASSED_BACKUP,				/* it lies before its base backup's end */
 	PASSED_FORK,				/* its source left the timeline before it */
 	PASSED_PROMOTION,			/* it lies behind that of its promotion */
-	PASSED_NUMBER				/* on a source: another one has its number */
+	PASSED_NUMBER,				/* on a source: another one has its number */
+	PASSED_UNPUBLISHED			/* on a source: Kafka has never got it */
 } PassedWhy;
 
 typedef struct PointRecord

@@ -20,6 +20,11 @@
  * the barrier is done through a session on the coordinator: greenplum.c.  It also listens to
  * what the remote sites report, for the views of this site.
  *
+ * While Kafka is away it goes on making points, fewer and fewer, and their
+ * manifests wait in the producer's queue.  With the end of the attempt they
+ * would be lost, and the next one could not begin without Kafka: so an
+ * automatic point that fails does not end it.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -40,6 +45,7 @@
 #include "barrier.h"
 #include "compat.h"
 #include "conn.h"
+#include "decide.h"
 #include "greenplum.h"
 #include "history.h"
 #include "kafka.h"
@@ -54,7 +60,10 @@
 #define RESERVED_PREFIX		"multisite_"
 #define PUBLISH_TIMEOUT_MS	30000
 #define IDLE_WAIT_MS		5000
-#define LATE_WINDOW			64
+#define ANSWER_MS			1000	/* after which Kafka is taken to be away */
+#define FIRST_PAUSE_MS		1000	/* after an automatic point that failed */
+#define LONGEST_PAUSE_MS	30000
+#define LATE_WINDOW			1024	/* more than are made while Kafka is away for a week */
 
 static KafkaHandle *producer;
 static KafkaHandle *consumer;	/* of the remote sites' status topics */
@@ -69,8 +78,9 @@ static Peer dispatcher = {.segment = COORDINATOR_ID, .dispatches = true};
 static GreenplumRole server_role;
 
 static uint64 last_id;
+static uint64 acked_id;			/* Kafka has all up to this one */
 static int64 last_offset;		/* of the points topic, as far as we know it */
-static uint64 overtaken_id;		/* a point whose number somebody else used; or 0 */
+static uint64 overtaken_id;		/* the first behind what somebody else wrote; or 0 */
 static uint64 last_commits;		/* of all segments, at the last point */
 
 static RemoteSites sites;
@@ -458,11 +468,32 @@ raise_write_lower(WireManifest *manifest, WireManifestEntry *entries, bool verif
 static void
 manifest_delivered(void *arg, uint64 tag, int64 offset)
 {
-	if (offset == last_offset + 1)
-		history_reached(tag, POINT_PUBLISHED, GetCurrentTimestamp());
-	else if (overtaken_id == 0)
+	if (offset != last_offset + 1 && overtaken_id == 0)
 		overtaken_id = tag;
+	/* the next attempt looks which of those behind it count */
+	if (overtaken_id == 0)
+		history_reached(tag, POINT_PUBLISHED, GetCurrentTimestamp());
+	acked_id = tag;
 	last_offset = offset;
+}
+
+/* The age of the oldest manifest that Kafka has not acknowledged; 0 if it has all. */
+static int64
+unacknowledged_for(void)
+{
+	PointRecord oldest;
+
+	if (kafka_under_way(producer) == 0 ||
+		!history_by_id(Max(acked_id + 1, last_id - Min(last_id, HISTORY_SIZE - 1)), &oldest))
+		return 0;
+	return Max(GetCurrentTimestamp() - oldest.created_at, 0);
+}
+
+static bool
+kafka_is_away(void)
+{
+	return kafka_under_way(producer) > 0 &&
+		(kafka_trouble(producer) || unacknowledged_for() > INT64CONST(1000) * ANSWER_MS);
 }
 
 /*
@@ -477,6 +508,7 @@ check_overtaken(void)
 
 	if (overtaken_id == 0)
 		return;
+	/* until the next attempt knows better */
 	if (history_by_id(overtaken_id, &point))
 	{
 		point.passed = PASSED_NUMBER;
@@ -489,7 +521,8 @@ check_overtaken(void)
 			 errhint("Create another consistency point.")));
 }
 
-static void
+/* False if Kafka's client does not take it. */
+static bool
 publish_manifest(const WireManifest *manifest, const WireManifestEntry *entries)
 {
 	WireHeader	header = {
@@ -504,13 +537,11 @@ publish_manifest(const WireManifest *manifest, const WireManifestEntry *entries)
 	size_t		size = WIRE_MANIFEST_MAX(manifest->nsegments);
 	char	   *body = palloc(size);
 	size_t		len = wire_encode_manifest(manifest, entries, body, size);
+	bool		taken = kafka_produce(producer, points_topic, &header, NULL, body, len,
+									  NULL, NULL, manifest->id);
 
-	if (!kafka_produce(producer, points_topic, &header, NULL, body, len, NULL, NULL, manifest->id))
-		ereport(ERROR,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("could not publish consistency point \"%s\"", manifest->name),
-				 errdetail("%s", sentence(kafka_trouble(producer) ? kafka_trouble(producer) : "Kafka's queue is full"))));
 	pfree(body);
+	return taken;
 }
 
 /* Commits on all segments so far; 0 if one cannot be asked. */
@@ -530,6 +561,13 @@ count_commits(void)
 	return commits;
 }
 
+/* May one more manifest wait for Kafka? */
+static bool
+has_room(void)
+{
+	return kafka_has_room(producer, WIRE_MANIFEST_MAX(npeers + 1));
+}
+
 /* Makes a point on the segments that are connected. */
 static void
 make_point(const char *name, uint64 commits, bool verified)
@@ -538,6 +576,12 @@ make_point(const char *name, uint64 commits, bool verified)
 	WireManifestEntry *entries = palloc(sizeof(WireManifestEntry) * (npeers + 1));
 	PointRecord point;
 
+	if (!has_room())
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("no more consistency points can wait for Kafka"),
+				 errdetail("%d of them do.", kafka_under_way(producer)),
+				 errhint("No consistency point was made.")));
 	worker_set_state(WORKER_RUNNING, "creates consistency point \"%s\"", name);
 	memset(&manifest, 0, sizeof(manifest));
 	manifest.id = last_id + 1;
@@ -558,7 +602,15 @@ make_point(const char *name, uint64 commits, bool verified)
 	point.barrier_us = manifest.barrier_us;
 	point.skew_us = manifest.skew_us;
 	history_put(&point, true);
-	publish_manifest(&manifest, entries);
+	if (!publish_manifest(&manifest, entries))
+	{
+		point.passed = PASSED_UNPUBLISHED;
+		history_put(&point, true);
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("could not publish consistency point \"%s\"", name),
+				 errdetail("%s", sentence(kafka_trouble(producer) ? kafka_trouble(producer) : "Kafka's queue is full"))));
+	}
 	pfree(entries);
 
 	/* counted before the barrier rose, so that no commit is overlooked */
@@ -666,12 +718,58 @@ take_remote_status(void)
  * ------------------------------------------------------------------------
  */
 
-/* Ids go on from the greatest that was ever published. */
+/* Is what the topic has under this number the point that we made? */
+static void
+note_published(const WireManifest *manifest, const WireHeader *header)
+{
+	PointRecord point;
+
+	if (!history_by_id(manifest->id, &point) ||
+		(point.published_at != 0 && point.passed != PASSED_NUMBER && point.passed != PASSED_UNPUBLISHED))
+		return;
+	if (point.lsn == header->lsn && point.timeline == header->timeline &&
+		strcmp(point.name, manifest->name) == 0)
+	{
+		point.passed = PASSED_NOT;
+		point.published_at = GetCurrentTimestamp();
+	}
+	else
+		point.passed = PASSED_NUMBER;
+	history_put(&point, false);
+}
+
+/*
+ * What waited for Kafka when an attempt ended, or the server, will never be
+ * published; nor may it count as published because a later one is.
+ */
+static void
+give_up_unpublished(uint64 after)
+{
+	PointRecord *points;
+	int			n = history_after(after, &points);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (points[i].published_at != 0 || points[i].staged_at != 0 || points[i].passed)
+			continue;
+		points[i].passed = PASSED_UNPUBLISHED;
+		history_put(&points[i], false);
+	}
+	pfree(points);
+}
+
+/*
+ * Ids go on from the greatest that was ever published.  Also looks what has
+ * become of the points of an earlier attempt.
+ */
 static void
 find_last_id(void)
 {
 	int64		low,
-				high;
+				high,
+				first;
+	uint64		first_id = 0;
+	bool	   *seen = palloc0(HISTORY_SIZE * sizeof(bool));
 
 	last_id = history_newest();
 	kafka_watermarks(consumer, points_topic, &low, &high);
@@ -679,13 +777,14 @@ find_last_id(void)
 	overtaken_id = 0;
 
 	/* behind the greatest may be some that came too late, see above */
-	for (int64 offset = Max(low, high - LATE_WINDOW); offset < high; offset++)
+	first = Max(low, high - LATE_WINDOW);
+	for (int64 offset = first; offset < high; offset++)
 	{
 		KafkaMessage message;
 		WireHeader	header;
 		WireManifest manifest;
 
-		if (offset == Max(low, high - LATE_WINDOW))
+		if (offset == first)
 			kafka_read_at(consumer, points_topic, offset, &message);
 		else
 			kafka_read_next(consumer, offset, &message);
@@ -700,7 +799,36 @@ find_last_id(void)
 							   (unsigned long long) GetSystemIdentifier()),
 					 errhint("Check multisite.cluster_name and multisite.site_name.")));
 		last_id = Max(last_id, manifest.id);
+		if (offset == first && first > low)
+			first_id = manifest.id;
+		/* of two with the same number the first one counts */
+		if (!seen[manifest.id % HISTORY_SIZE])
+			note_published(&manifest, &header);
+		seen[manifest.id % HISTORY_SIZE] = true;
 	}
+	pfree(seen);
+	give_up_unpublished(first_id);
+	acked_id = last_id;
+}
+
+static void
+show_state(bool failed)
+{
+	const char *trouble = kafka_trouble(producer);
+	int			waiting = kafka_under_way(producer);
+
+	if (failed)
+		worker_set_state(WORKER_FAILED, "%s", worker_slot()->last_error);
+	else if (kafka_is_away())
+		worker_set_state(WORKER_BLOCKED, "Kafka does not acknowledge%s%s; %d consistency point%s to be published",
+						 trouble ? ": " : "", trouble ? trouble : "",
+						 waiting, waiting == 1 ? " waits" : "s wait");
+	else if (waiting == 0 && kafka_trouble(consumer))
+		worker_set_state(WORKER_CONNECTING, "Kafka cannot be reached: %s", kafka_trouble(consumer));
+	else if (multisite_consistency_point_interval > 0)
+		worker_set_state(WORKER_WAITING, "waits for the next automatic consistency point");
+	else
+		worker_set_state(WORKER_WAITING, "waits for multisite_create_consistency_point()");
 }
 
 /* Waits for Kafka to have the point; says what may come of it if that is not soon. */
@@ -709,6 +837,8 @@ publish_now(const char *name)
 {
 	MemoryContext context = CurrentMemoryContext;
 
+	if (kafka_is_away())
+		show_state(false);
 	PG_TRY();
 	{
 		kafka_flush(producer, PUBLISH_TIMEOUT_MS);
@@ -753,16 +883,40 @@ automatic_point(void)
 
 	connect_segments();
 	commits = count_commits();
-	if (commits == last_commits)
+	if (commits == last_commits || !has_room())
 		return;
 	make_name(name, last_id + 1);
 	make_point(name, commits, false);
+}
+
+/* False if it failed, which multisite_status shows until one does not. */
+static bool
+try_automatic_point(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool made = false;
+
+	PG_TRY();
+	{
+		automatic_point();
+		made = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata = worker_take_error(context);
+
+		worker_report_error(edata);
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
+	return made;
 }
 
 static AttemptEnd
 points_attempt(void)
 {
 	TimestampTz next_at;
+	long		pause = 0;		/* since the last automatic point failed */
 	MemoryContext step;
 
 	fingerprint = kafka_settings_fingerprint();
@@ -801,46 +955,59 @@ points_attempt(void)
 	{
 		pgsocket	sockets[2] = {kafka_socket(producer), kafka_socket(consumer)};
 		long		wait = IDLE_WAIT_MS;
-		TimestampTz now;
+		bool		automatic;
+		int64		gap;
 
 		kafka_serve(producer);
 		check_overtaken();
-		(void) remote_sites_follow(&sites, consumer);
+		/* it would wait a second for Kafka each time, and the next point for it */
+		if (!kafka_is_away())
+			(void) remote_sites_follow(&sites, consumer);
 		take_remote_status();
 
 		MemoryContextSwitchTo(step);
 		worker_serve_request(serve_request);
-		now = GetCurrentTimestamp();
-		if (multisite_consistency_point_interval > 0 && now >= next_at)
+		automatic = multisite_consistency_point_interval > 0;
+		if (!automatic)
+			pause = 0;
+		else if (GetCurrentTimestamp() >= next_at)
 		{
-			automatic_point();
-			worker_is_well();
+			if (!try_automatic_point())
+				pause = Min(Max(pause * 2, FIRST_PAUSE_MS), LONGEST_PAUSE_MS);
+			else
+				pause = 0;
 			/* keep the cadence, but do not make up for what was missed */
-			next_at += INT64CONST(1000) * multisite_consistency_point_interval;
-			next_at = Max(next_at, GetCurrentTimestamp());
+			gap = decide_point_interval(INT64CONST(1000) * multisite_consistency_point_interval,
+										unacknowledged_for());
+			next_at += Max(gap, INT64CONST(1000) * pause);
+			next_at = Max(next_at, GetCurrentTimestamp() + INT64CONST(1000) * pause);
 		}
 		MemoryContextSwitchTo(step->parent);
 		MemoryContextReset(step);
 
-		if (multisite_consistency_point_interval > 0)
+		show_state(pause > 0);
+		if (pause == 0 && !kafka_is_away() && !kafka_trouble(consumer))
+			worker_is_well();
+		if (automatic)
 		{
-			worker_set_state(WORKER_WAITING, "waits for the next automatic consistency point");
-			/* an interval that was made shorter counts from now on */
-			next_at = Min(next_at, TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-															   multisite_consistency_point_interval));
+			/* an interval that was made shorter counts from now on, and Kafka's return */
+			gap = decide_point_interval(INT64CONST(1000) * multisite_consistency_point_interval,
+										unacknowledged_for());
+			next_at = Min(next_at, GetCurrentTimestamp() + Max(gap, INT64CONST(1000) * pause));
 			wait = Min(wait, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_at));
 		}
 		else
-		{
-			worker_set_state(WORKER_WAITING, "waits for multisite_create_consistency_point()");
-			worker_is_well();
 			next_at = GetCurrentTimestamp();
-		}
 		worker_wait(2, sockets, wait);
 
-		if (worker_reloaded() &&
-			(!multisite_publish || kafka_settings_changed(fingerprint)))
-			return ATTEMPT_AGAIN;
+		if (worker_reloaded())
+		{
+			if (!multisite_publish || kafka_settings_changed(fingerprint))
+				return ATTEMPT_AGAIN;
+			/* it may have mended what was wrong */
+			if (pause > 0)
+				next_at = GetCurrentTimestamp();
+		}
 	}
 }
 

@@ -394,6 +394,32 @@ test_in_doubt(void)
 	ok(decide_in_doubt(known, 3, 0, counts) == DOUBT_UNKNOWN, "prepared again where it was committed");
 }
 
+/* How many points are made while Kafka is away for so many seconds */
+static int
+points_made(int64 interval, int64 outage)
+{
+	const int64 second = 1000000;
+	int			n = 1;
+	int64		age = 0;
+
+	while ((age += decide_point_interval(interval, age)) < outage * second)
+		n++;
+	return n;
+}
+
+static void
+test_point_interval(void)
+{
+	ok(decide_point_interval(1000, 0) == 1000, "nothing waits for Kafka");
+	ok(decide_point_interval(1000, 64000) == 1000, "the interval holds at first");
+	ok(decide_point_interval(1000, 640000) == 10000, "later a 64th of the outage");
+	ok(points_made(1000000, 60) == 60, "a minute has all of its points");
+	ok(points_made(1000000, 3600) > 300 && points_made(1000000, 3600) < 330, "an hour has a few hundred");
+	ok(points_made(1000000, 86400) > 500 && points_made(1000000, 86400) < 600, "a day has less than 600");
+	ok(points_made(10000, 7 * 86400) < 1024, "a week at a hundred a second has less than the history holds");
+	ok(points_made(INT64_C(3600000000), 86400) == 24, "an interval of an hour stays one for days");
+}
+
 int
 main(void)
 {
@@ -405,5 +431,6 @@ main(void)
 	test_claim();
 	test_point();
 	test_in_doubt();
+	test_point_interval();
 	return done_testing();
 }
