@@ -1,12 +1,17 @@
-"""The whole way: a backlog that was written while the remote site was away,
-until a point behind it is applied there (Kafka, staging, release, replay),
-against a native standby that catches up on a backlog of the same load.
-Both times begin with the start of the remote server.  CPU and memory of the
-workers are taken on the way, memory again with a smaller backlog.
+"""The whole way: a backlog that was written while Kafka and the remote site
+were away, until a point behind it is applied there (Kafka, staging, release,
+replay), against a native standby that was away and catches up on a backlog of
+the same load.  Both times begin when what was away is back.  CPU and memory of
+the workers are taken on the way, memory again with a smaller backlog.
 
-The other case is that of a standby that was away while its source and Kafka
-worked: the WAL is in Kafka, with a point a second in it, so replay begins
-while the rest is staged."""
+Points are made each second, also while Kafka is away, so replay begins while
+the rest is staged.  The full run also has a backlog without a point in it, since
+publishing was off, and one that is in Kafka already, since the remote site alone
+was away.
+
+Kafka is away by SIGSTOP: a broker that is started has compiled nothing yet."""
+import os
+import signal
 import time
 
 from benchlib import *
@@ -26,21 +31,42 @@ def watch_memory(cpu, peak):
     return False
 
 
-def ours(mb, number, timed):
-    multisite = Multisite("way", scale=10)
+class Away:
+    """Kafka, or publishing."""
+    def __init__(self, multisite, with_points):
+        self.source, self.with_points = multisite.source, with_points
+        if with_points:
+            os.kill(broker_pid(), signal.SIGSTOP)
+            return
+        self.source.set(multisite__publish="off")
+        wait_until("the publisher to end", lambda: self.source.is_true(
+            "SELECT state = 'disabled' FROM multisite_status WHERE worker = 'publisher'"))
+
+    def end(self):
+        if self.with_points:
+            os.kill(broker_pid(), signal.SIGCONT)
+        else:
+            self.source.set(multisite__publish="on")
+
+
+def ours(mb, with_points, large=True):
+    multisite = Multisite("way", scale=10, conf="multisite.consistency_point_interval = '%s'"
+                          % ("1s" if with_points else "0"))
     multisite.start_source().make_remote()
     source, remote = multisite.source, multisite.remote
-    source.set(multisite__publish="off")
-    wait_until("the publisher to end", lambda: source.is_true(
-        "SELECT state = 'disabled' FROM multisite_status WHERE worker = 'publisher'"))
-    begin, end = make_backlog(source, mb)
+    away = Away(multisite, with_points)
+    try:
+        begin, end = make_backlog(source, mb)
+    except BaseException:
+        away.end()
+        raise
     size = (end - begin) / 1e6
     cpu = Cpu(lambda: dict(source.processes(publisher="multisite publisher", walsender="walsender"),
                            **remote.processes(receiver="multisite receiver", orchestrator="multisite orchestrator",
                                               startup="startup"), broker=broker_pid()))
     peak = {}
     start = time.time()
-    source.set(multisite__publish="on")
+    away.end()
     remote.start(wait=False)
     session = Session(source)
     # the worker needs a moment to see that it may work
@@ -54,20 +80,21 @@ def ours(mb, number, timed):
         return remote.is_true("SELECT state = 'applied' FROM multisite_consistency_points WHERE name = '%s'" % point)
     wait_until("the point to be applied", applied, 0.05)
     seconds = time.time() - start
-    cpu.whole_life("walsender", "receiver", "orchestrator", "startup")
+    cpu.whole_life("receiver", "orchestrator", "startup", *([] if with_points else ["walsender"]))
     staged, released = remote.sql(
         "SELECT extract(epoch FROM staged_at - to_timestamp(%f)), extract(epoch FROM released_at - to_timestamp(%f)) "
         "FROM multisite_consistency_points WHERE name = '%s'" % (start, start, point)).split("|")
-    if timed:
-        record("time per GB", "ours", seconds / size * 1000, "s/GB", staged=float(staged) / size * 1000,
-               released=float(released) / size * 1000, mb=size, point=made)
+    if large:
+        record("time per GB" if with_points else "time per GB, no point in it", "ours", seconds / size * 1000, "s/GB",
+               staged=float(staged) / size * 1000, released=float(released) / size * 1000, mb=size, point=made)
+    if large and with_points:
         used = cpu.seconds()
         for name in ("publisher", "walsender", "receiver", "orchestrator", "broker", "startup"):
             record("cpu", name, used.get(name, 0) / size * 1000, "s/GB")
         record("cpu in sum", "ours", sum(used.get(name, 0) for name in
                                          ("publisher", "walsender", "receiver", "orchestrator")) / size * 1000, "s/GB")
-    for name, (most, own) in peak.items():
-        record("memory of " + name, "large" if timed else "small", most, "MB", own=own, backlog=size)
+    for name, (most, own) in peak.items() if with_points else ():
+        record("memory of " + name, "large" if large else "small", most, "MB", own=own, backlog=size)
     multisite.remove()
 
 
@@ -92,7 +119,7 @@ def out_or_error(server, statement):
         return "ERROR"
 
 
-def peer(mb, number):
+def peer(mb):
     native = Native("waynative", scale=10)
     native.start_source().make_remote()
     source, remote = native.source, native.remote
@@ -115,9 +142,11 @@ def peer(mb, number):
 
 
 for number in range(rounds(1, 3)):
-    ours(mb, number, True)
-    peer(mb, number)
+    ours(mb, True)
+    peer(mb)
     ours_away(mb)
+    if not QUICK:
+        ours(mb, False)
 if not QUICK:
-    ours(mb // 4, 0, False)
+    ours(mb // 4, True, False)
 finish()
