@@ -89,6 +89,14 @@ extern bool kafka_has_room(const KafkaHandle *kafka, size_t bytes);
 extern size_t kafka_in_flight(KafkaHandle *kafka);
 extern int	kafka_under_way(KafkaHandle *kafka);
 
+/*
+ * More messages than that should not be under way.  librdkafka sends nothing
+ * more to a partition while five messages (messages, not requests) of an
+ * idempotent producer are, and if it has one left then, its thread does not
+ * sleep until Kafka has answered.
+ */
+#define KAFKA_MAX_UNDER_WAY	5
+
 /* Waits until all that was produced is acknowledged. */
 extern void kafka_flush(KafkaHandle *kafka, long timeout_ms);
 

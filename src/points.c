@@ -21,9 +21,9 @@
  * what the remote sites report, for the views of this site.
  *
  * While Kafka is away it goes on making points, fewer and fewer, and their
- * manifests wait in the producer's queue.  With the end of the attempt they
- * would be lost, and the next one could not begin without Kafka: so an
- * automatic point that fails does not end it.
+ * manifests wait here.  With the end of the attempt they would be lost, and the
+ * next one could not begin without Kafka: so an automatic point that fails does
+ * not end it.
  *
  *-------------------------------------------------------------------------
  */
@@ -63,6 +63,7 @@
 #define ANSWER_MS			1000	/* after which Kafka is taken to be away */
 #define FIRST_PAUSE_MS		1000	/* after an automatic point that failed */
 #define LONGEST_PAUSE_MS	30000
+#define WAITING_BYTES		(8 * 1024 * 1024)
 #define LATE_WINDOW			1024	/* more than are made while Kafka is away for a week */
 
 static KafkaHandle *producer;
@@ -76,6 +77,19 @@ static int	npeers;
 /* On Greenplum: a session on this server, through which points are made. */
 static Peer dispatcher = {.segment = COORDINATOR_ID, .dispatches = true};
 static GreenplumRole server_role;
+
+/* A manifest that librdkafka does not have yet. */
+typedef struct Manifest
+{
+	uint64		id;
+	WireHeader	header;
+	size_t		len;
+	char		body[FLEXIBLE_ARRAY_MEMBER];
+} Manifest;
+
+static MemoryContext attempt_context;
+static List *manifests;			/* that wait, oldest first */
+static size_t manifests_bytes;
 
 static uint64 last_id;
 static uint64 acked_id;			/* Kafka has all up to this one */
@@ -477,13 +491,19 @@ manifest_delivered(void *arg, uint64 tag, int64 offset)
 	last_offset = offset;
 }
 
+static int
+unacknowledged(void)
+{
+	return list_length(manifests) + kafka_under_way(producer);
+}
+
 /* The age of the oldest manifest that Kafka has not acknowledged; 0 if it has all. */
 static int64
 unacknowledged_for(void)
 {
 	PointRecord oldest;
 
-	if (kafka_under_way(producer) == 0 ||
+	if (unacknowledged() == 0 ||
 		!history_by_id(Max(acked_id + 1, last_id - Min(last_id, HISTORY_SIZE - 1)), &oldest))
 		return 0;
 	return Max(GetCurrentTimestamp() - oldest.created_at, 0);
@@ -492,7 +512,7 @@ unacknowledged_for(void)
 static bool
 kafka_is_away(void)
 {
-	return kafka_under_way(producer) > 0 &&
+	return unacknowledged() > 0 &&
 		(kafka_trouble(producer) || unacknowledged_for() > INT64CONST(1000) * ANSWER_MS);
 }
 
@@ -521,8 +541,31 @@ check_overtaken(void)
 			 errhint("Create another consistency point.")));
 }
 
-/* False if Kafka's client does not take it. */
+/* Hands over what waits, as far as there may be more under way. */
+static void
+publish_waiting(void)
+{
+	while (manifests != NIL && kafka_under_way(producer) < KAFKA_MAX_UNDER_WAY)
+	{
+		Manifest   *first = linitial(manifests);
+
+		if (!kafka_produce(producer, points_topic, &first->header, NULL, first->body, first->len,
+						   NULL, NULL, first->id))
+			break;
+		manifests_bytes -= first->len;
+		manifests = list_delete_first(manifests);
+		pfree(first);
+	}
+}
+
+/* May one more manifest wait for Kafka? */
 static bool
+has_room(void)
+{
+	return manifests_bytes + WIRE_MANIFEST_MAX(npeers + 1) <= WAITING_BYTES;
+}
+
+static void
 publish_manifest(const WireManifest *manifest, const WireManifestEntry *entries)
 {
 	WireHeader	header = {
@@ -535,13 +578,16 @@ publish_manifest(const WireManifest *manifest, const WireManifestEntry *entries)
 		.wal_segment_size = wal_segment_size
 	};
 	size_t		size = WIRE_MANIFEST_MAX(manifest->nsegments);
-	char	   *body = palloc(size);
-	size_t		len = wire_encode_manifest(manifest, entries, body, size);
-	bool		taken = kafka_produce(producer, points_topic, &header, NULL, body, len,
-									  NULL, NULL, manifest->id);
+	MemoryContext old = MemoryContextSwitchTo(attempt_context);
+	Manifest   *last = palloc(offsetof(Manifest, body) + size);
 
-	pfree(body);
-	return taken;
+	last->id = manifest->id;
+	last->header = header;
+	last->len = wire_encode_manifest(manifest, entries, last->body, size);
+	manifests_bytes += last->len;
+	manifests = lappend(manifests, last);
+	MemoryContextSwitchTo(old);
+	publish_waiting();
 }
 
 /* Commits on all segments so far; 0 if one cannot be asked. */
@@ -561,13 +607,6 @@ count_commits(void)
 	return commits;
 }
 
-/* May one more manifest wait for Kafka? */
-static bool
-has_room(void)
-{
-	return kafka_has_room(producer, WIRE_MANIFEST_MAX(npeers + 1));
-}
-
 /* Makes a point on the segments that are connected. */
 static void
 make_point(const char *name, uint64 commits, bool verified)
@@ -580,7 +619,7 @@ make_point(const char *name, uint64 commits, bool verified)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("no more consistency points can wait for Kafka"),
-				 errdetail("%d of them do.", kafka_under_way(producer)),
+				 errdetail("%d of them do.", unacknowledged()),
 				 errhint("No consistency point was made.")));
 	worker_set_state(WORKER_RUNNING, "creates consistency point \"%s\"", name);
 	memset(&manifest, 0, sizeof(manifest));
@@ -602,15 +641,7 @@ make_point(const char *name, uint64 commits, bool verified)
 	point.barrier_us = manifest.barrier_us;
 	point.skew_us = manifest.skew_us;
 	history_put(&point, true);
-	if (!publish_manifest(&manifest, entries))
-	{
-		point.passed = PASSED_UNPUBLISHED;
-		history_put(&point, true);
-		ereport(ERROR,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("could not publish consistency point \"%s\"", name),
-				 errdetail("%s", sentence(kafka_trouble(producer) ? kafka_trouble(producer) : "Kafka's queue is full"))));
-	}
+	publish_manifest(&manifest, entries);
 	pfree(entries);
 
 	/* counted before the barrier rose, so that no commit is overlooked */
@@ -815,7 +846,7 @@ static void
 show_state(bool failed)
 {
 	const char *trouble = kafka_trouble(producer);
-	int			waiting = kafka_under_way(producer);
+	int			waiting = unacknowledged();
 
 	if (failed)
 		worker_set_state(WORKER_FAILED, "%s", worker_slot()->last_error);
@@ -841,7 +872,12 @@ publish_now(const char *name)
 		show_state(false);
 	PG_TRY();
 	{
-		kafka_flush(producer, PUBLISH_TIMEOUT_MS);
+		/* behind what waits already */
+		do
+		{
+			publish_waiting();
+			kafka_flush(producer, PUBLISH_TIMEOUT_MS);
+		} while (manifests != NIL);
 	}
 	PG_CATCH();
 	{
@@ -938,6 +974,9 @@ points_attempt(void)
 	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_OVERRIDE);
 
 	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
+	attempt_context = CurrentMemoryContext;
+	manifests = NIL;
+	manifests_bytes = 0;
 	memset(&sites, 0, sizeof(sites));
 	history_load();
 	points_topic = topic_points(multisite_site_name);
@@ -959,6 +998,7 @@ points_attempt(void)
 		int64		gap;
 
 		kafka_serve(producer);
+		publish_waiting();
 		check_overtaken();
 		/* it would wait a second for Kafka each time, and the next point for it */
 		if (!kafka_is_away())

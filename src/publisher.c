@@ -61,7 +61,6 @@
 #define PRUNE_STEP			(16 * 1024 * 1024)	/* WAL between two places to cut */
 #define GATHER_MS			50		/* see gather_time() */
 #define MESSAGE_BYTES		(896 * 1024)	/* WAL in a message, at most */
-#define MAX_UNDER_WAY		5	/* messages, see publish_batch() */
 
 /* Header of a walsender's 'w' message: type, start, end, time. */
 #define WAL_MESSAGE_HEADER	(1 + 8 + 8 + 8)
@@ -88,7 +87,7 @@ static uint32 epoch;
 static XLogRecPtr sent_lsn;
 static char *batch;				/* WAL from sent_lsn on: the next message */
 static size_t batch_len;
-static char *spare[MAX_UNDER_WAY];	/* buffers for that, of MESSAGE_BYTES */
+static char *spare[KAFKA_MAX_UNDER_WAY];	/* buffers for that, of MESSAGE_BYTES */
 static int	nspare;
 static XLogRecPtr acked_lsn;
 static PruneMarks marks;		/* of the pipe, to delete what is not needed */
@@ -654,7 +653,7 @@ take_buffer(void)
 static void
 give_buffer_back(void *buffer)
 {
-	if (nspare < MAX_UNDER_WAY)
+	if (nspare < KAFKA_MAX_UNDER_WAY)
 		spare[nspare++] = buffer;
 	else
 		free(buffer);
@@ -809,12 +808,7 @@ commits_wait(void)
 
 /*
  * Hands what is gathered to librdkafka.  Returns false, keeping it, when there
- * is no room.
- *
- * librdkafka sends nothing more to a partition while five messages (messages,
- * not requests) of an idempotent producer are under way, and if it has one
- * left then, its thread does not sleep until Kafka has answered.  So it gets
- * no more than that many, and they are large.
+ * is no room.  Few messages can be under way, so they are large.
  */
 static bool
 publish_batch(void)
@@ -826,7 +820,7 @@ publish_batch(void)
 
 	if (batch_len == 0)
 		return true;
-	if (kafka_under_way(producer) >= MAX_UNDER_WAY || !kafka_has_room(producer, batch_len))
+	if (kafka_under_way(producer) >= KAFKA_MAX_UNDER_WAY || !kafka_has_room(producer, batch_len))
 		return false;
 	header = pipe_header(WIRE_WAL, sent_lsn);
 	header.length = batch_len;

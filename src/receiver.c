@@ -1301,6 +1301,9 @@ send_status(const WireStatus *status)
 	WireStatus	said = *status;
 	size_t		len;
 
+	/* the newest is what counts, and it is told once there is an answer */
+	if (kafka_under_way(producer) >= KAFKA_MAX_UNDER_WAY)
+		return;
 	said.base_point = base_point;
 	len = wire_encode_status(&said, body, sizeof(body));
 	snprintf(key, sizeof(key), "%d", multisite_segment_id);
