@@ -256,6 +256,13 @@ decide_missed(const WireRelease *newest, const WireStatus *status)
 }
 
 bool
+decide_hungry(const WireStatus *status)
+{
+	return status->replay_rate == 0 ||
+		status->applied_lsn + status->replay_rate >= status->released_lsn;
+}
+
+bool
 decide_leave(const WireRelease *newest, uint64 behind, int64 withdrawn_at)
 {
 	return withdrawn_at >= 0 && newest->decision > behind &&

@@ -159,6 +159,13 @@ extern bool decide_answer(const WireRelease *newest, int64 withdrawn_at, int64 s
 extern bool decide_missed(const WireRelease *newest, const WireStatus *status);
 
 /*
+ * Will recovery on a segment be done with what is released in a second?  As
+ * long as it will not, no release makes it faster: each copies a part of a WAL
+ * segment and syncs it, and a promotion goes by what is staged.
+ */
+extern bool decide_hungry(const WireStatus *status);
+
+/*
  * Does a decision give leave to who withdrew at withdrawn_at (-1: that is not
  * acknowledged yet), and knew of decisions up to number behind then?
  */

@@ -905,6 +905,20 @@ missed_by_some(void)
 	return false;
 }
 
+/* Does a segment of a point, or one that we know nothing of, need WAL soon? */
+static bool
+any_hungry(const KnownPoint *point)
+{
+	for (uint32 i = 0; i < point->needs.nsegments; i++)
+	{
+		const SegmentKnown *k = find_known(point->needs.entries[i].segment);
+
+		if (k == NULL || decide_hungry(&k->status))
+			return true;
+	}
+	return false;
+}
+
 /* Carries out what is asked for, and releases what can be. */
 static void
 serve(void)
@@ -929,7 +943,13 @@ serve(void)
 	{
 		point = newest_releasable();
 		if (point != NULL && !decision.paused && held_by() == NULL)
-			release_point(point);
+		{
+			if (any_hungry(point))
+				release_point(point);
+			else
+				set_reason("point \"%s\" is staged, and waits until recovery on a segment is nearly done with the last one",
+						   point->name);
+		}
 		if (held_by())
 			worker_set_state(WORKER_PAUSED, "%s", held_by());
 		else if (decision.paused)

@@ -58,6 +58,7 @@
 #define TURN_MESSAGES		1000	/* and so many: a manifest costs a sync of its own */
 /* the newest points are all that the history keeps; a few come twice */
 #define POINTS_WINDOW		(HISTORY_SIZE + 256)
+#define RATE_MS				500
 #define APPLY_CHECK_MS		20	/* recovery tells nobody how far it is */
 #define RECOVERY_CHECK_MS	100
 #define HEARTBEAT_MS		10000
@@ -1217,6 +1218,7 @@ release_decided(void)
 {
 	PointRecord point;
 	uint64		target = decision.released_point;
+	bool		idle = applied_point == staging->released_point;
 	int			kept = 0;
 
 	if (!decide_release(&decision, staging->released_point, staged_point))
@@ -1246,7 +1248,8 @@ release_decided(void)
 			seen[kept++] = seen[i];
 	}
 	nseen = kept;
-	rate_lsn = InvalidXLogRecPtr;
+	if (idle)
+		rate_lsn = InvalidXLogRecPtr;	/* recovery had nothing to do until now */
 	if (!AM_COORDINATOR())
 		history_reached(target, POINT_RELEASED, GetCurrentTimestamp());
 }
@@ -1263,12 +1266,17 @@ check_applied(void)
 		rate_lsn = applied_lsn;
 		rate_since = now;
 	}
+	/* as long as there is more to replay, what was in some time tells the rate */
+	if (applied_point < staging->released_point && applied_lsn > rate_lsn + 1024 * 1024 &&
+		(applied_lsn >= staging->released_lsn ? now > rate_since :
+		 TimestampDifferenceExceeds(rate_since, now, RATE_MS)))
+	{
+		replay_rate = (applied_lsn - rate_lsn) * INT64CONST(1000000) / (now - rate_since);
+		rate_lsn = applied_lsn;
+		rate_since = now;
+	}
 	if (applied_lsn < staging->released_lsn || staging->released_point == applied_point)
 		return;
-
-	/* a release of a size that can be measured tells the replay rate */
-	if (applied_lsn > rate_lsn + 1024 * 1024 && now > rate_since)
-		replay_rate = (applied_lsn - rate_lsn) * INT64CONST(1000000) / (now - rate_since);
 	applied_point = staging->released_point;
 	if (!AM_COORDINATOR())
 		history_reached(applied_point, POINT_APPLIED, now);
@@ -1369,6 +1377,7 @@ report(WireSegmentState segment_state)
 		status.released_point != reported.released_point ||
 		status.applied_point != reported.applied_point ||
 		status.promoted_point != reported.promoted_point ||
+		decide_hungry(&status) != decide_hungry(&reported) ||
 		(awaited && status.staged_lsn != reported.staged_lsn) ||
 		/* a pause, say; while Kafka is away, its words change all the time */
 		(consumer != NULL && kafka_says() == NULL && strcmp(status.reason, reported.reason) != 0);

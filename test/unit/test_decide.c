@@ -165,6 +165,13 @@ test_staged(void)
 		status = (WireStatus) {.state = WIRE_SEGMENT_FOLLOWING, .staged_point = 4, .released_point = 4};
 		ok(!decide_missed(&newest, &status), "it cannot do anything about it yet");
 		newest.promote_point = 0;
+
+		status = (WireStatus) {.applied_lsn = 100, .released_lsn = 150};
+		ok(decide_hungry(&status), "how fast recovery is, is not known");
+		status.replay_rate = 49;
+		ok(!decide_hungry(&status), "recovery has more than a second's work");
+		status.replay_rate = 50;
+		ok(decide_hungry(&status), "recovery is done in a second");
 	}
 
 	ok(decide_promotion_step(&newest, false, 9, 9) == PROMOTION_NONE, "no promotion is decided");
