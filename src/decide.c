@@ -252,6 +252,7 @@ decide_missed(const WireRelease *newest, const WireStatus *status)
 {
 	return status->state == WIRE_SEGMENT_FOLLOWING &&
 		status->staged_point >= newest->released_point &&
+		status->passed_point < newest->released_point &&
 		(status->released_point < newest->released_point || newest->promote_point != 0);
 }
 

@@ -137,6 +137,9 @@ extern StagedVerdict decide_staged(uint32 timeline, uint64 lsn, uint32 timeline_
  */
 extern bool decide_newer(const WireRelease *newest, const WireRelease *release);
 
+/* So many may come late, of attempts of an orchestrator that have ended. */
+#define DECISION_WINDOW		64
+
 /* Does the newest decision let a receiver release, and has it what it takes? */
 extern bool decide_release(const WireRelease *newest, uint64 released_point,
 						   uint64 staged_point);

@@ -1093,13 +1093,30 @@ kafka_watermarks(KafkaHandle *kafka, const char *topic, int64 *low, int64 *high)
 	no_answer(kafka, "Could not ask for a topic's end");
 }
 
+static rd_kafka_topic_partition_list_t *
+assigned_partitions(KafkaHandle *kafka)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(kafka->ntopics);
+
+	for (int i = 0; i < kafka->ntopics; i++)
+		rd_kafka_topic_partition_list_add(list, kafka->topics[i].name, 0)->offset = kafka->topics[i].next;
+	return list;
+}
+
 void
 kafka_assign(KafkaHandle *kafka, int ntopics, const char *const *topics, const int64 *offsets)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(ntopics);
 	rd_kafka_resp_err_t err;
 
-	kafka_go_on(kafka);
+	if (kafka->held)
+	{
+		rd_kafka_topic_partition_list_t *held = assigned_partitions(kafka);
+
+		(void) rd_kafka_resume_partitions(kafka->rk, held);
+		rd_kafka_topic_partition_list_destroy(held);
+		kafka->held = false;
+	}
 	for (int i = 0; i < kafka->ntopics; i++)
 		free(kafka->topics[i].name);
 	kafka->topics = realloc(kafka->topics, sizeof(Assigned) * Max(ntopics, 1));
@@ -1120,16 +1137,6 @@ kafka_assign(KafkaHandle *kafka, int ntopics, const char *const *topics, const i
 				 errmsg("could not begin to read from Kafka: %s", rd_kafka_err2str(err))));
 }
 
-static rd_kafka_topic_partition_list_t *
-assigned_partitions(KafkaHandle *kafka)
-{
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(kafka->ntopics);
-
-	for (int i = 0; i < kafka->ntopics; i++)
-		rd_kafka_topic_partition_list_add(list, kafka->topics[i].name, 0)->offset = kafka->topics[i].next;
-	return list;
-}
-
 void
 kafka_hold(KafkaHandle *kafka)
 {
@@ -1147,15 +1154,30 @@ void
 kafka_go_on(KafkaHandle *kafka)
 {
 	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_error_t *error;
+	rd_kafka_resp_err_t err;
 
 	if (!kafka->held)
 		return;
 	kafka->held = false;
 	list = assigned_partitions(kafka);
-	(void) rd_kafka_resume_partitions(kafka->rk, list);
+	err = rd_kafka_resume_partitions(kafka->rk, list);
+	for (int i = 0; i < list->cnt && err == RD_KAFKA_RESP_ERR_NO_ERROR; i++)
+		err = list->elems[i].err;
 	/* that alone wakes no thread, and what had come unread is gone */
-	rd_kafka_error_destroy(rd_kafka_seek_partitions(kafka->rk, list, 0));
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		error = rd_kafka_seek_partitions(kafka->rk, list, CALL_TIMEOUT_MS);
+		err = rd_kafka_error_code(error);
+		rd_kafka_error_destroy(error);
+		for (int i = 0; i < list->cnt && err == RD_KAFKA_RESP_ERR_NO_ERROR; i++)
+			err = list->elems[i].err;
+	}
 	rd_kafka_topic_partition_list_destroy(list);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("could not go on to read from Kafka: %s", rd_kafka_err2str(err))));
 }
 
 static void

@@ -44,8 +44,9 @@
 #define RECEIVER_BEGINS_MS	10000
 #define IDLE_WAIT_MS		1000	/* to see a promotion by hand */
 #define ENDS_CHECK_MS		5000
+#define HOLD_BACK_MS		10000
+#define HOLD_BACK_BYTES		(UINT64CONST(1) << 30)
 #define TELL_AGAIN_MS		15000	/* longer than a segment is quiet */
-#define DECISION_WINDOW		64	/* late ones of attempts that have ended */
 #define CHOICE				(HISTORY_SIZE - 256)	/* so many points can be decided */
 
 enum
@@ -905,15 +906,24 @@ missed_by_some(void)
 	return false;
 }
 
-/* Does a segment of a point, or one that we know nothing of, need WAL soon? */
+/*
+ * Does a segment of a point, or one that we know nothing of, need it soon?
+ * What is not released has to be checked again by a new attempt of a receiver,
+ * and whoever promotes a segment by hand does without it: so it is not more
+ * than some, nor for long.
+ */
 static bool
-any_hungry(const KnownPoint *point)
+is_needed(const KnownPoint *point)
 {
+	if (TimestampDifferenceExceeds(decided_at, GetCurrentTimestamp(), HOLD_BACK_MS))
+		return true;
 	for (uint32 i = 0; i < point->needs.nsegments; i++)
 	{
-		const SegmentKnown *k = find_known(point->needs.entries[i].segment);
+		const WireManifestEntry *entry = &point->needs.entries[i];
+		const SegmentKnown *k = find_known(entry->segment);
 
-		if (k == NULL || decide_hungry(&k->status))
+		if (k == NULL || decide_hungry(&k->status) ||
+			entry->lsn > k->status.released_lsn + HOLD_BACK_BYTES)
 			return true;
 	}
 	return false;
@@ -944,7 +954,7 @@ serve(void)
 		point = newest_releasable();
 		if (point != NULL && !decision.paused && held_by() == NULL)
 		{
-			if (any_hungry(point))
+			if (is_needed(point))
 				release_point(point);
 			else
 				set_reason("point \"%s\" is staged, and waits until recovery on a segment is nearly done with the last one",

@@ -21,9 +21,8 @@
  * what the remote sites report, for the views of this site.
  *
  * While Kafka is away it goes on making points, fewer and fewer, and their
- * manifests wait here.  With the end of the attempt they would be lost, and the
- * next one could not begin without Kafka: so an automatic point that fails does
- * not end it.
+ * manifests wait here, also for the next attempt.  That one could not begin
+ * without Kafka: so an automatic point that fails does not end an attempt.
  *
  *-------------------------------------------------------------------------
  */
@@ -78,21 +77,21 @@ static int	npeers;
 static Peer dispatcher = {.segment = COORDINATOR_ID, .dispatches = true};
 static GreenplumRole server_role;
 
-/* A manifest that librdkafka does not have yet. */
+/* A manifest that Kafka has not acknowledged. */
 typedef struct Manifest
 {
 	uint64		id;
+	TimestampTz created_at;
 	WireHeader	header;
 	size_t		len;
 	char		body[FLEXIBLE_ARRAY_MEMBER];
 } Manifest;
 
-static MemoryContext attempt_context;
-static List *manifests;			/* that wait, oldest first */
+static List *manifests;			/* in TopMemoryContext, oldest first */
 static size_t manifests_bytes;
+static int	handed;				/* so many of them librdkafka has */
 
 static uint64 last_id;
-static uint64 acked_id;			/* Kafka has all up to this one */
 static int64 last_offset;		/* of the points topic, as far as we know it */
 static uint64 overtaken_id;		/* the first behind what somebody else wrote; or 0 */
 static uint64 last_commits;		/* of all segments, at the last point */
@@ -480,39 +479,45 @@ raise_write_lower(WireManifest *manifest, WireManifestEntry *entries, bool verif
 }
 
 static void
+forget_first_manifest(void)
+{
+	Manifest   *first = linitial(manifests);
+
+	manifests_bytes -= first->len;
+	manifests = list_delete_first(manifests);
+	pfree(first);
+	if (handed > 0)
+		handed--;
+}
+
+static void
 manifest_delivered(void *arg, uint64 tag, int64 offset)
 {
 	if (offset != last_offset + 1 && overtaken_id == 0)
 		overtaken_id = tag;
 	/* the next attempt looks which of those behind it count */
 	if (overtaken_id == 0)
+	{
 		history_reached(tag, POINT_PUBLISHED, GetCurrentTimestamp());
-	acked_id = tag;
+		if (manifests != NIL && ((Manifest *) linitial(manifests))->id == tag)
+			forget_first_manifest();
+	}
 	last_offset = offset;
-}
-
-static int
-unacknowledged(void)
-{
-	return list_length(manifests) + kafka_under_way(producer);
 }
 
 /* The age of the oldest manifest that Kafka has not acknowledged; 0 if it has all. */
 static int64
 unacknowledged_for(void)
 {
-	PointRecord oldest;
-
-	if (unacknowledged() == 0 ||
-		!history_by_id(Max(acked_id + 1, last_id - Min(last_id, HISTORY_SIZE - 1)), &oldest))
+	if (manifests == NIL)
 		return 0;
-	return Max(GetCurrentTimestamp() - oldest.created_at, 0);
+	return Max(GetCurrentTimestamp() - ((Manifest *) linitial(manifests))->created_at, 0);
 }
 
 static bool
 kafka_is_away(void)
 {
-	return unacknowledged() > 0 &&
+	return manifests != NIL &&
 		(kafka_trouble(producer) || unacknowledged_for() > INT64CONST(1000) * ANSWER_MS);
 }
 
@@ -545,16 +550,14 @@ check_overtaken(void)
 static void
 publish_waiting(void)
 {
-	while (manifests != NIL && kafka_under_way(producer) < KAFKA_MAX_UNDER_WAY)
+	while (handed < list_length(manifests) && kafka_under_way(producer) < KAFKA_MAX_UNDER_WAY)
 	{
-		Manifest   *first = linitial(manifests);
+		Manifest   *next = list_nth(manifests, handed);
 
-		if (!kafka_produce(producer, points_topic, &first->header, NULL, first->body, first->len,
-						   NULL, NULL, first->id))
+		if (!kafka_produce(producer, points_topic, &next->header, NULL, next->body, next->len,
+						   NULL, NULL, next->id))
 			break;
-		manifests_bytes -= first->len;
-		manifests = list_delete_first(manifests);
-		pfree(first);
+		handed++;
 	}
 }
 
@@ -578,10 +581,11 @@ publish_manifest(const WireManifest *manifest, const WireManifestEntry *entries)
 		.wal_segment_size = wal_segment_size
 	};
 	size_t		size = WIRE_MANIFEST_MAX(manifest->nsegments);
-	MemoryContext old = MemoryContextSwitchTo(attempt_context);
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	Manifest   *last = palloc(offsetof(Manifest, body) + size);
 
 	last->id = manifest->id;
+	last->created_at = manifest->created_at;
 	last->header = header;
 	last->len = wire_encode_manifest(manifest, entries, last->body, size);
 	manifests_bytes += last->len;
@@ -619,7 +623,7 @@ make_point(const char *name, uint64 commits, bool verified)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("no more consistency points can wait for Kafka"),
-				 errdetail("%d of them do.", unacknowledged()),
+				 errdetail("%d of them do.", list_length(manifests)),
 				 errhint("No consistency point was made.")));
 	worker_set_state(WORKER_RUNNING, "creates consistency point \"%s\"", name);
 	memset(&manifest, 0, sizeof(manifest));
@@ -769,9 +773,22 @@ note_published(const WireManifest *manifest, const WireHeader *header)
 	history_put(&point, false);
 }
 
+static bool
+still_waits(uint64 id)
+{
+	ListCell   *lc;
+
+	foreach(lc, manifests)
+	{
+		if (((Manifest *) lfirst(lc))->id == id)
+			return true;
+	}
+	return false;
+}
+
 /*
- * What waited for Kafka when an attempt ended, or the server, will never be
- * published; nor may it count as published because a later one is.
+ * What waited for Kafka when the worker ended will never be published; nor may
+ * it count as published because a later one is.
  */
 static void
 give_up_unpublished(uint64 after)
@@ -781,7 +798,8 @@ give_up_unpublished(uint64 after)
 
 	for (int i = 0; i < n; i++)
 	{
-		if (points[i].published_at != 0 || points[i].staged_at != 0 || points[i].passed)
+		if (points[i].published_at != 0 || points[i].staged_at != 0 || points[i].passed ||
+			still_waits(points[i].id))
 			continue;
 		points[i].passed = PASSED_UNPUBLISHED;
 		history_put(&points[i], false);
@@ -800,6 +818,7 @@ find_last_id(void)
 				high,
 				first;
 	uint64		first_id = 0;
+	uint64		greatest = 0;	/* in the topic */
 	bool	   *seen = palloc0(HISTORY_SIZE * sizeof(bool));
 
 	last_id = history_newest();
@@ -829,7 +848,7 @@ find_last_id(void)
 							   (unsigned long long) header.system_id,
 							   (unsigned long long) GetSystemIdentifier()),
 					 errhint("Check multisite.cluster_name and multisite.site_name.")));
-		last_id = Max(last_id, manifest.id);
+		greatest = Max(greatest, manifest.id);
 		if (offset == first && first > low)
 			first_id = manifest.id;
 		/* of two with the same number the first one counts */
@@ -838,15 +857,18 @@ find_last_id(void)
 		seen[manifest.id % HISTORY_SIZE] = true;
 	}
 	pfree(seen);
+	last_id = Max(last_id, greatest);
+	/* Kafka has got these after all, or others in their place */
+	while (manifests != NIL && ((Manifest *) linitial(manifests))->id <= greatest)
+		forget_first_manifest();
 	give_up_unpublished(first_id);
-	acked_id = last_id;
 }
 
 static void
 show_state(bool failed)
 {
 	const char *trouble = kafka_trouble(producer);
-	int			waiting = unacknowledged();
+	int			waiting = list_length(manifests);
 
 	if (failed)
 		worker_set_state(WORKER_FAILED, "%s", worker_slot()->last_error);
@@ -872,12 +894,14 @@ publish_now(const char *name)
 		show_state(false);
 	PG_TRY();
 	{
+		TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PUBLISH_TIMEOUT_MS);
+
 		/* behind what waits already */
 		do
 		{
 			publish_waiting();
-			kafka_flush(producer, PUBLISH_TIMEOUT_MS);
-		} while (manifests != NIL);
+			kafka_flush(producer, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until));
+		} while (manifests != NIL && overtaken_id == 0);
 	}
 	PG_CATCH();
 	{
@@ -974,9 +998,7 @@ points_attempt(void)
 	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_OVERRIDE);
 
 	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
-	attempt_context = CurrentMemoryContext;
-	manifests = NIL;
-	manifests_bytes = 0;
+	handed = 0;
 	memset(&sites, 0, sizeof(sites));
 	history_load();
 	points_topic = topic_points(multisite_site_name);
@@ -1044,9 +1066,9 @@ points_attempt(void)
 		{
 			if (!multisite_publish || kafka_settings_changed(fingerprint))
 				return ATTEMPT_AGAIN;
-			/* it may have mended what was wrong */
+			/* it may have mended what was wrong; names have seconds */
 			if (pause > 0)
-				next_at = GetCurrentTimestamp();
+				next_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), FIRST_PAUSE_MS);
 		}
 	}
 }

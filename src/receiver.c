@@ -54,6 +54,9 @@
 #define SYNC_BYTES			(64 * 1024 * 1024)	/* at most this between syncs */
 #define GATHER_MS			200		/* see may_gather() */
 #define STATUS_MS			200		/* between two with nothing but a new LSN */
+#define AWAITED_MS			1000	/* commits may wait again */
+#define HOLD_MESSAGES		32		/* so many, in so much time */
+#define HOLD_MS				500
 #define GATHER_BYTES		(256 * 1024)	/* so little waits for all that time */
 #define TURN_MESSAGES		1000	/* and so many: a manifest costs a sync of its own */
 /* the newest points are all that the history keeps; a few come twice */
@@ -105,7 +108,9 @@ static WireRelease decision;	/* the newest one read */
 static uint64 base_point;		/* newest point before the base backup's end */
 static bool state_dirty;		/* an offset moved */
 static bool awaited;			/* commits wait until we say what we have staged */
+static TimestampTz awaited_at;	/* when some last did */
 static TimestampTz gathers_since;	/* what is staged waits to be synced; else 0 */
+static bool holds;				/* Kafka is not asked for more meanwhile */
 static TimestampTz pipe_stopped_at;	/* the pipe cannot be followed; else 0 */
 static bool pipe_works;			/* this attempt has taken something from it */
 static bool pipe_searched;		/* this attempt has looked for its place */
@@ -884,7 +889,11 @@ take_wal(const WireHeader *header, const KafkaMessage *message)
 			if (skip > 0)
 				compare_staged(header, wal, skip);
 			staging_append(wal + skip, header->length - skip);
-			awaited |= header->awaited;
+			if (header->awaited)
+			{
+				awaited = true;
+				awaited_at = GetCurrentTimestamp();
+			}
 			break;
 		case PIPE_DUPLICATE:
 			compare_staged(header, wal, header->length);
@@ -1293,7 +1302,8 @@ kafka_says(void)
 	return kafka_trouble(consumer) ? kafka_trouble(consumer) : kafka_trouble(pipe_consumer);
 }
 
-static void
+/* False if it is not sent, which is to be tried again. */
+static bool
 send_status(const WireStatus *status)
 {
 	WireHeader	header = {
@@ -1311,16 +1321,16 @@ send_status(const WireStatus *status)
 
 	/* the newest is what counts, and it is told once there is an answer */
 	if (kafka_under_way(producer) >= KAFKA_MAX_UNDER_WAY)
-		return;
+		return false;
 	said.base_point = base_point;
 	len = wire_encode_status(&said, body, sizeof(body));
 	snprintf(key, sizeof(key), "%d", multisite_segment_id);
-	if (kafka_produce(producer, status_topic, &header, key, body, len, NULL, NULL,
-					  status->withdraws ? withdrawal : 0))
-	{
-		reported = *status;
-		reported_at = GetCurrentTimestamp();
-	}
+	if (!kafka_produce(producer, status_topic, &header, key, body, len, NULL, NULL,
+					   status->withdraws ? withdrawal : 0))
+		return false;
+	reported = *status;
+	reported_at = GetCurrentTimestamp();
+	return true;
 }
 
 /*
@@ -1381,11 +1391,12 @@ report(WireSegmentState segment_state)
 		(awaited && status.staged_lsn != reported.staged_lsn) ||
 		/* a pause, say; while Kafka is away, its words change all the time */
 		(consumer != NULL && kafka_says() == NULL && strcmp(status.reason, reported.reason) != 0);
-	awaited = false;
-	if (urgent ||
-		TimestampDifferenceExceeds(reported_at, now,
-								   status.staged_lsn != reported.staged_lsn ? STATUS_MS : HEARTBEAT_MS))
-		send_status(&status);
+	if (!urgent &&
+		!TimestampDifferenceExceeds(reported_at, now,
+									status.staged_lsn != reported.staged_lsn ? STATUS_MS : HEARTBEAT_MS))
+		awaited = false;
+	else if (send_status(&status))
+		awaited = false;
 }
 
 static void
@@ -1543,6 +1554,8 @@ report_promoted(bool by_hand)
 	}
 	PG_TRY();
 	{
+		/* it is told once, so it must not be left out for others under way */
+		kafka_flush(producer, 30000);
 		report(WIRE_SEGMENT_PROMOTED);
 		kafka_flush(producer, 30000);
 	}
@@ -1659,7 +1672,7 @@ report_failure(void)
 	};
 
 	strlcpy(status.reason, slot->last_error, WIRE_TEXT_SIZE);
-	send_status(&status);
+	(void) send_status(&status);
 }
 
 /*
@@ -1768,10 +1781,11 @@ open_decisions(void)
 	/*
 	 * We are at the newest one that was read, or at the end where there was
 	 * none.  At the end, Kafka has lost some, and may have got others since:
-	 * the newest one that is there, if it is about us.
+	 * the newest one that is there, if it is about us.  Some may have come
+	 * late, see orchestrator.c.
 	 */
 	if (staging->release_offset >= high)
-		staging->release_offset = high - 1 >= Max(low, staging->release_base) ? high - 1 : high;
+		staging->release_offset = Min(high, Max(high - DECISION_WINDOW, Max(low, staging->release_base)));
 }
 
 /* As try_pipe(): whatever is wrong with the pipe must not stop the rest. */
@@ -1862,6 +1876,27 @@ open_topics(void)
 }
 
 /*
+ * A source whose commits wait for Kafka sends hundreds of messages a second,
+ * and a fetch that waits is answered after each.  So none waits while the first
+ * of them gather; but the one that did wait then is lost, and with few messages
+ * that would cost more than it saves.
+ */
+static void
+begin_to_gather(void)
+{
+	static TimestampTz last_at;
+	static uint64 last_messages;
+	TimestampTz now = GetCurrentTimestamp();
+	uint64		messages = worker_slot()->messages;
+
+	holds = messages - last_messages >= HOLD_MESSAGES &&
+		!TimestampDifferenceExceeds(last_at, now, HOLD_MS);
+	last_at = now;
+	last_messages = messages;
+	gathers_since = now;
+}
+
+/*
  * May what was taken wait for more, before all of it is made durable?  Nobody
  * is told of it sooner than that, unless commits wait for it: a status with
  * nothing but a new LSN waits as long.  Returns in *left for how long, in
@@ -1873,11 +1908,11 @@ may_gather(long *left)
 	if (staging_unsynced() == 0)
 		return false;
 	if (gathers_since == 0)
-		gathers_since = GetCurrentTimestamp();
+		begin_to_gather();
 	*left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 											TimestampTzPlusMilliseconds(gathers_since, GATHER_MS));
 	return *left > 0 &&
-		!awaited &&
+		TimestampDifferenceExceeds(awaited_at, GetCurrentTimestamp(), AWAITED_MS) &&
 		staging_unsynced() < SYNC_BYTES &&
 		history_newest() <= staged_point &&
 		!decide_release(&decision, staging->released_point, staged_point) &&
@@ -1917,7 +1952,8 @@ follow(void)
 			/* a point's manifest, from the other consumer, ends the wait */
 			if (staging_unsynced() < GATHER_BYTES)
 			{
-				kafka_hold(pipe_consumer);
+				if (holds)
+					kafka_hold(pipe_consumer);
 				worker_wait(2, sockets, left);
 			}
 			else
@@ -2092,6 +2128,7 @@ receiver_attempt(void)
 	pipe_expected = -1;
 	withdraws = leave_given = false;
 	awaited = false;
+	awaited_at = 0;
 	gathers_since = 0;
 
 	if (multisite_cluster_name[0] == '\0')
