@@ -8,5 +8,5 @@ multisite = Multisite("warm", scale=5, conf="multisite.consistency_point_interva
 source = multisite.source
 pgbench_init(source, 20, "dtgp")
 source.set(synchronous_standby_names="multisite")
-Pgbench(source, pick(8, 25)).wait()
+Pgbench(source, pick(8, 60)).wait()
 multisite.remove()
