@@ -130,6 +130,7 @@ static TimestampTz reported_at;
 static XLogRecPtr rate_lsn;
 static TimestampTz rate_since;
 static uint64 replay_rate;
+static bool rate_known;			/* since recovery had nothing to do */
 
 /* ------------------------------------------------------------------------
  * What a standby must be
@@ -1258,7 +1259,11 @@ release_decided(void)
 	}
 	nseen = kept;
 	if (idle)
-		rate_lsn = InvalidXLogRecPtr;	/* recovery had nothing to do until now */
+	{
+		/* recovery had nothing to do until now */
+		rate_lsn = InvalidXLogRecPtr;
+		rate_known = false;
+	}
 	if (!AM_COORDINATOR())
 		history_reached(target, POINT_RELEASED, GetCurrentTimestamp());
 }
@@ -1275,14 +1280,18 @@ check_applied(void)
 		rate_lsn = applied_lsn;
 		rate_since = now;
 	}
-	/* as long as there is more to replay, what was in some time tells the rate */
+	/*
+	 * As long as there is more to replay, what was in some time tells the
+	 * rate; a release that does not take as long tells it, too.
+	 */
 	if (applied_point < staging->released_point && applied_lsn > rate_lsn + 1024 * 1024 &&
-		(applied_lsn >= staging->released_lsn ? now > rate_since :
-		 TimestampDifferenceExceeds(rate_since, now, RATE_MS)))
+		(TimestampDifferenceExceeds(rate_since, now, RATE_MS) ||
+		 (applied_lsn >= staging->released_lsn && now > rate_since && !rate_known)))
 	{
 		replay_rate = (applied_lsn - rate_lsn) * INT64CONST(1000000) / (now - rate_since);
 		rate_lsn = applied_lsn;
 		rate_since = now;
+		rate_known = true;
 	}
 	if (applied_lsn < staging->released_lsn || staging->released_point == applied_point)
 		return;

@@ -425,9 +425,9 @@ multisite.consistency_point_interval = 0
     def point(self):
         return self.source.sql("SELECT multisite_create_consistency_point()")
 
-    def wait_applied(self, point):
-        if not self.remote.is_true("SELECT multisite_wait_for_consistency_point('%s', 'applied', '10 min')" % point):
-            raise RuntimeError("point %s is not applied" % point)
+    def wait_applied(self, point, state="applied"):
+        if not self.remote.is_true("SELECT multisite_wait_for_consistency_point('%s', '%s', '10 min')" % (point, state)):
+            raise RuntimeError("point %s is not %s" % (point, state))
 
     def servers(self):
         return list(self.sources.values()) + list(self.remotes.values())

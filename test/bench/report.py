@@ -112,15 +112,15 @@ a = values("promote", "promote", "ours")
 compare("promotion of 1 + 3 segments", "promote", "promote", "ours", "peer", "s", 1.2, "≤ 1.2 ×", False)
 absolute("– the same", "promote", "promote", "ours", "s", 2.0, "< 2 s")
 for who in ("publisher", "receiver"):
-    small, large = (values("whole_way", "memory of " + who, size) for size in ("small", "large"))
+    small, large = (values("memory", "memory of " + who, size) for size in ("small", "large"))
     if small and large:
-        backlogs = [values("whole_way", "memory of " + who, size, "backlog")[0] for size in ("small", "large")]
-        own = values("whole_way", "memory of " + who, "large", "own")
+        backlogs = [values("memory", "memory of " + who, size, "backlog")[0] for size in ("small", "large")]
+        own = values("memory", "memory of " + who, "large", "own")
         row("RSS of the %s, most, backlog of %s MB" % (who, number(backlogs[1])), spread(large, "MB"),
             "%s with %s MB" % (spread(small, "MB"), number(backlogs[0])), spread(ratios(large, small), "×"),
             "≤ 64 + 32 MB", max(large + small) <= 96)
         row("– of it the process's own (RssAnon)", spread(own, "MB"),
-            spread(values("whole_way", "memory of " + who, "small", "own"), "MB"), "–", "", None)
+            spread(values("memory", "memory of " + who, "small", "own"), "MB"), "–", "", None)
 compare("CPU per GB of WAL: publisher, its walsender, receiver, orchestrator", "whole_way", "cpu in sum", "ours", "peer",
         "s", 2.0, "≤ 2 ×", False, peer_title=" (walsender, walreceiver)")
 for who in ("publisher", "walsender", "receiver", "orchestrator", "broker"):

@@ -1,8 +1,8 @@
 """The whole way: a backlog that was written while Kafka and the remote site
 were away, until a point behind it is applied there (Kafka, staging, release,
 replay), against a native standby that was away and catches up on a backlog of
-the same load.  Both times begin when what was away is back.  CPU and memory of
-the workers are taken on the way, memory again with a smaller backlog.
+the same load.  Both times begin when what was away is back.  The CPU of the
+workers is taken on the way.
 
 Points are made each second, also while Kafka is away, so replay begins while
 the rest is staged.  The full run also has a backlog without a point in it, since
@@ -17,18 +17,6 @@ import time
 from benchlib import *
 
 mb = backlog_mb(400, 5120)
-
-
-def watch_memory(cpu, peak):
-    cpu.look()
-    for name, pid in cpu.find().items():
-        if name in ("publisher", "receiver"):
-            try:
-                memory = memory_mb(pid)
-                peak[name] = tuple(max(a, b) for a, b in zip(peak.get(name, (0, 0)), memory))
-            except (FileNotFoundError, AttributeError, ProcessLookupError):
-                pass
-    return False
 
 
 class Away:
@@ -49,7 +37,7 @@ class Away:
             self.source.set(multisite__publish="on")
 
 
-def ours(mb, with_points, large=True):
+def ours(mb, with_points):
     multisite = Multisite("way", scale=10, conf="multisite.consistency_point_interval = '%s'"
                           % ("1s" if with_points else "0"))
     multisite.start_source().make_remote()
@@ -64,7 +52,6 @@ def ours(mb, with_points, large=True):
     cpu = Cpu(lambda: dict(source.processes(publisher="multisite publisher", walsender="walsender"),
                            **remote.processes(receiver="multisite receiver", orchestrator="multisite orchestrator",
                                               startup="startup"), broker=broker_pid()))
-    peak = {}
     start = time.time()
     away.end()
     remote.start(wait=False)
@@ -76,7 +63,7 @@ def ours(mb, with_points, large=True):
     session.close()
 
     def applied():
-        watch_memory(cpu, peak)
+        cpu.look()
         return remote.is_true("SELECT state = 'applied' FROM multisite_consistency_points WHERE name = '%s'" % point)
     wait_until("the point to be applied", applied, 0.05)
     seconds = time.time() - start
@@ -84,17 +71,14 @@ def ours(mb, with_points, large=True):
     staged, released = remote.sql(
         "SELECT extract(epoch FROM staged_at - to_timestamp(%f)), extract(epoch FROM released_at - to_timestamp(%f)) "
         "FROM multisite_consistency_points WHERE name = '%s'" % (start, start, point)).split("|")
-    if large:
-        record("time per GB" if with_points else "time per GB, no point in it", "ours", seconds / size * 1000, "s/GB",
-               staged=float(staged) / size * 1000, released=float(released) / size * 1000, mb=size, point=made)
-    if large and with_points:
+    record("time per GB" if with_points else "time per GB, no point in it", "ours", seconds / size * 1000, "s/GB",
+           staged=float(staged) / size * 1000, released=float(released) / size * 1000, mb=size, point=made)
+    if with_points:
         used = cpu.seconds()
         for name in ("publisher", "walsender", "receiver", "orchestrator", "broker", "startup"):
             record("cpu", name, used.get(name, 0) / size * 1000, "s/GB")
         record("cpu in sum", "ours", sum(used.get(name, 0) for name in
                                          ("publisher", "walsender", "receiver", "orchestrator")) / size * 1000, "s/GB")
-    for name, (most, own) in peak.items() if with_points else ():
-        record("memory of " + name, "large" if large else "small", most, "MB", own=own, backlog=size)
     multisite.remove()
 
 
@@ -147,6 +131,4 @@ for number in range(rounds(1, 3)):
     ours_away(mb)
     if not QUICK:
         ours(mb, False)
-if not QUICK:
-    ours(mb // 4, True, False)
 finish()
