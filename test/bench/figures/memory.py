@@ -37,8 +37,8 @@ def most(size, mb):
 
 
 most("small", mb)
-# in the source, in Kafka, and at the remote site
-if shutil.disk_usage(DIR).free > 3.2 * 4 * mb * 1024 * 1024:
+# in the source, packed in Kafka, and at the remote site
+if shutil.disk_usage(DIR).free > 2.6 * 4 * mb * 1024 * 1024:
     most("large", 4 * mb)
 else:
     say("not enough room for a backlog of %d MB" % (4 * mb))
