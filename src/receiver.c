@@ -1905,14 +1905,49 @@ begin_to_gather(void)
 	gathers_since = now;
 }
 
+/* It will not be done with the released point while we gather. */
+static bool
+recovery_is_busy(void)
+{
+	return replay_rate > 0 && applied_lsn + replay_rate < staging->released_lsn;
+}
+
+/* Has all come of the next point's WAL, but is not reported yet? */
+static bool
+next_point_is_here(void)
+{
+	static uint64 behind;
+	static uint64 newest;
+	static XLogRecPtr end;
+
+	if (history_newest() <= staged_point)
+		return false;
+	if (behind != staged_point || newest != history_newest())
+	{
+		PointRecord *points;
+		int			n = history_after(staged_point, &points);
+
+		behind = staged_point;
+		newest = history_newest();
+		end = InvalidXLogRecPtr;
+		for (int i = n - 1; i >= 0; i--)
+		{
+			if (!points[i].passed)
+				end = points[i].lsn;
+		}
+		pfree(points);
+	}
+	return end <= staging->staged_lsn;
+}
+
 /*
  * May what was taken wait for more, before all of it is made durable?  Nobody
  * is told of it sooner than that, unless commits wait for it: a status with
- * nothing but a new LSN waits as long.  Returns in *left for how long, in
- * milliseconds.
+ * nothing but a new LSN waits as long.  A point does not, unless more comes
+ * already, as in a backlog.  Returns in *left for how long, in milliseconds.
  */
 static bool
-may_gather(long *left)
+may_gather(bool any, long *left)
 {
 	if (staging_unsynced() == 0)
 		return false;
@@ -1923,9 +1958,9 @@ may_gather(long *left)
 	return *left > 0 &&
 		TimestampDifferenceExceeds(awaited_at, GetCurrentTimestamp(), AWAITED_MS) &&
 		staging_unsynced() < SYNC_BYTES &&
-		history_newest() <= staged_point &&
+		(any || !next_point_is_here()) &&
 		!decide_release(&decision, staging->released_point, staged_point) &&
-		applied_point == staging->released_point &&
+		(applied_point == staging->released_point || recovery_is_busy()) &&
 		decision.promote_point == 0 &&
 		RecoveryInProgress() &&
 		!request_waits(WORKER_RECEIVER);
@@ -1955,18 +1990,21 @@ follow(void)
 		bool		any = take_messages();
 		long		left;
 
-		if (may_gather(&left))
+		if (may_gather(any, &left))
 		{
 			kafka_serve(producer);
 			/* a point's manifest, from the other consumer, ends the wait */
-			if (staging_unsynced() < GATHER_BYTES)
+			if (staging_unsynced() < GATHER_BYTES && history_newest() <= staged_point)
 			{
 				if (holds)
 					kafka_hold(pipe_consumer);
 				worker_wait(2, sockets, left);
 			}
 			else
+			{
+				kafka_go_on(pipe_consumer);
 				worker_wait(3, sockets, any ? 0 : left);
+			}
 			continue;
 		}
 		kafka_go_on(pipe_consumer);
