@@ -60,8 +60,6 @@
 #define PUBLISH_TIMEOUT_MS	30000
 #define IDLE_WAIT_MS		5000
 #define ANSWER_MS			1000	/* after which Kafka is taken to be away */
-#define FIRST_PAUSE_MS		1000	/* after an automatic point that failed */
-#define LONGEST_PAUSE_MS	30000
 #define WAITING_BYTES		(8 * 1024 * 1024)
 #define LATE_WINDOW			1024	/* more than are made while Kafka is away for a week */
 
@@ -972,6 +970,15 @@ try_automatic_point(void)
 	return made;
 }
 
+/* From one automatic point to the next, in microseconds. */
+static int64
+automatic_gap(long pause)
+{
+	return Max(decide_point_interval(INT64CONST(1000) * multisite_consistency_point_interval,
+									 unacknowledged_for()),
+			   INT64CONST(1000) * pause);
+}
+
 static AttemptEnd
 points_attempt(void)
 {
@@ -1017,7 +1024,6 @@ points_attempt(void)
 		pgsocket	sockets[2] = {kafka_socket(producer), kafka_socket(consumer)};
 		long		wait = IDLE_WAIT_MS;
 		bool		automatic;
-		int64		gap;
 
 		kafka_serve(producer);
 		publish_waiting();
@@ -1039,10 +1045,8 @@ points_attempt(void)
 			else
 				pause = 0;
 			/* keep the cadence, but do not make up for what was missed */
-			gap = decide_point_interval(INT64CONST(1000) * multisite_consistency_point_interval,
-										unacknowledged_for());
-			next_at += Max(gap, INT64CONST(1000) * pause);
-			next_at = Max(next_at, GetCurrentTimestamp() + INT64CONST(1000) * pause);
+			next_at = Max(next_at + automatic_gap(pause),
+						  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause));
 		}
 		MemoryContextSwitchTo(step->parent);
 		MemoryContextReset(step);
@@ -1053,9 +1057,7 @@ points_attempt(void)
 		if (automatic)
 		{
 			/* an interval that was made shorter counts from now on, and Kafka's return */
-			gap = decide_point_interval(INT64CONST(1000) * multisite_consistency_point_interval,
-										unacknowledged_for());
-			next_at = Min(next_at, GetCurrentTimestamp() + Max(gap, INT64CONST(1000) * pause));
+			next_at = Min(next_at, GetCurrentTimestamp() + automatic_gap(pause));
 			wait = Min(wait, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_at));
 		}
 		else

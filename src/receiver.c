@@ -1400,11 +1400,9 @@ report(WireSegmentState segment_state)
 		(awaited && status.staged_lsn != reported.staged_lsn) ||
 		/* a pause, say; while Kafka is away, its words change all the time */
 		(consumer != NULL && kafka_says() == NULL && strcmp(status.reason, reported.reason) != 0);
-	if (!urgent &&
-		!TimestampDifferenceExceeds(reported_at, now,
-									status.staged_lsn != reported.staged_lsn ? STATUS_MS : HEARTBEAT_MS))
-		awaited = false;
-	else if (send_status(&status))
+	urgent |= TimestampDifferenceExceeds(reported_at, now,
+										 status.staged_lsn != reported.staged_lsn ? STATUS_MS : HEARTBEAT_MS);
+	if (!urgent || send_status(&status))
 		awaited = false;
 }
 
@@ -1909,7 +1907,13 @@ begin_to_gather(void)
 static bool
 recovery_is_busy(void)
 {
-	return replay_rate > 0 && applied_lsn + replay_rate < staging->released_lsn;
+	const WireStatus status = {
+		.applied_lsn = applied_lsn,
+		.released_lsn = staging->released_lsn,
+		.replay_rate = replay_rate
+	};
+
+	return !decide_hungry(&status);
 }
 
 /* Has all come of the next point's WAL, but is not reported yet? */
@@ -1930,7 +1934,7 @@ next_point_is_here(void)
 		behind = staged_point;
 		newest = history_newest();
 		end = InvalidXLogRecPtr;
-		for (int i = n - 1; i >= 0; i--)
+		for (int i = 0; i < n && end == InvalidXLogRecPtr; i++)
 		{
 			if (!points[i].passed)
 				end = points[i].lsn;

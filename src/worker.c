@@ -33,8 +33,6 @@
 #include "settings.h"
 #include "worker.h"
 
-#define FIRST_PAUSE_MS		1000
-#define LONGEST_PAUSE_MS	30000
 #define MAX_EVENTS			8
 
 static const WorkerRoutine *my_routine = NULL;

@@ -49,6 +49,10 @@ extern void worker_report_error(const ErrorData *edata);
  */
 extern ErrorData *worker_take_error(MemoryContext context);
 
+/* After a failure, and after as many that each pause is twice the last. */
+#define FIRST_PAUSE_MS		1000
+#define LONGEST_PAUSE_MS	30000
+
 /* The work goes well: ends a series of failures, and says so once. */
 extern void worker_is_well(void);
 

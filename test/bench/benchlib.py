@@ -403,6 +403,11 @@ multisite.publish = on
         wait_until("the publisher", lambda: server.is_true(
             "SELECT state = 'waiting' FROM multisite_status WHERE worker = 'publisher'"))
 
+    def stop_publishing(self):
+        self.source.set(multisite__publish="off")
+        wait_until("the publisher to end", lambda: self.source.is_true(
+            "SELECT state = 'disabled' FROM multisite_status WHERE worker = 'publisher'"))
+
     def make_remote(self, conf=""):
         for id, server in self.remotes.items():
             server.init_backup(self.sources[id], """

@@ -11,9 +11,7 @@ def most(size, mb):
     multisite = Multisite("memory" + size, scale=10)
     multisite.start_source().make_remote()
     source, remote = multisite.source, multisite.remote
-    source.set(multisite__publish="off")
-    wait_until("the publisher to end", lambda: source.is_true(
-        "SELECT state = 'disabled' FROM multisite_status WHERE worker = 'publisher'"))
+    multisite.stop_publishing()
     begin, end = make_backlog(source, mb)
     source.set(multisite__publish="on")
     remote.start()

@@ -12,9 +12,7 @@ multisite = Multisite("pipe", scale=10)
 multisite.start_source()
 source = multisite.source
 source.sql("SELECT pg_create_physical_replication_slot('keep', true)")
-source.set(multisite__publish="off")
-wait_until("the publisher to end",
-           lambda: source.is_true("SELECT state = 'disabled' FROM multisite_status WHERE worker = 'publisher'"))
+multisite.stop_publishing()
 begin, end = make_backlog(source, mb)
 size = (end - begin) / 1e6
 say("backlog of %.0f MB" % size)

@@ -25,10 +25,8 @@ class Away:
         self.source, self.with_points = multisite.source, with_points
         if with_points:
             os.kill(broker_pid(), signal.SIGSTOP)
-            return
-        self.source.set(multisite__publish="off")
-        wait_until("the publisher to end", lambda: self.source.is_true(
-            "SELECT state = 'disabled' FROM multisite_status WHERE worker = 'publisher'"))
+        else:
+            multisite.stop_publishing()
 
     def end(self):
         if self.with_points:
