@@ -377,13 +377,23 @@ reserve_name(const char *name)
 				 errhint("Choose another name.")));
 }
 
-/* A name of our own: unique by the id, readable by the time. */
+/*
+ * A name of our own: readable by the time, and unique by the id; a point that
+ * could not be completed has the id of the next one, so that takes another
+ * second.
+ */
 static void
 make_name(char *name, uint64 id)
 {
+	static uint64 named_id;
+	static pg_time_t named_at;
 	pg_time_t	now = timestamptz_to_time_t(GetCurrentTimestamp());
 	char		when[32];
 
+	if (id == named_id)
+		now = Max(now, named_at + 1);
+	named_id = id;
+	named_at = now;
 	pg_strftime(when, sizeof(when), "%Y%m%dT%H%M%SZ", pg_gmtime(&now));
 	snprintf(name, WIRE_NAME_SIZE, RESERVED_PREFIX "%08llu_%s", (unsigned long long) id, when);
 }
