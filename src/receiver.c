@@ -55,7 +55,8 @@
 #define GATHER_MS			200		/* see may_gather() */
 #define STATUS_MS			200		/* between two with nothing but a new LSN */
 #define AWAITED_MS			1000	/* commits may wait again */
-#define HOLD_MESSAGES		32		/* so many, in so much time */
+#define HOLD_MESSAGES		32		/* so many, so small, in so much time */
+#define HOLD_MESSAGE_BYTES	(64 * 1024)
 #define HOLD_MS				500
 #define GATHER_BYTES		(256 * 1024)	/* so little waits for all that time */
 #define TURN_MESSAGES		1000	/* and so many: a manifest costs a sync of its own */
@@ -1883,23 +1884,26 @@ open_topics(void)
 }
 
 /*
- * A source whose commits wait for Kafka sends hundreds of messages a second,
- * and a fetch that waits is answered after each.  So none waits while the first
- * of them gather; but the one that did wait then is lost, and with few messages
- * that would cost more than it saves.
+ * A source whose commits wait for Kafka sends hundreds of small messages a
+ * second, and a fetch that waits is answered after each.  So none waits while
+ * they gather; but what the last one brings then is lost, and with few
+ * messages, or large ones, that would cost more than it saves.
  */
 static void
 begin_to_gather(void)
 {
 	static TimestampTz last_at;
 	static uint64 last_messages;
+	static uint64 last_bytes;
 	TimestampTz now = GetCurrentTimestamp();
-	uint64		messages = worker_slot()->messages;
+	uint64		messages = worker_slot()->messages - last_messages;
+	uint64		bytes = worker_slot()->bytes - last_bytes;
 
-	holds = messages - last_messages >= HOLD_MESSAGES &&
+	holds = messages >= HOLD_MESSAGES && bytes / messages < HOLD_MESSAGE_BYTES &&
 		!TimestampDifferenceExceeds(last_at, now, HOLD_MS);
 	last_at = now;
-	last_messages = messages;
+	last_messages += messages;
+	last_bytes += bytes;
 	gathers_since = now;
 }
 
@@ -1998,11 +2002,12 @@ follow(void)
 		{
 			kafka_serve(producer);
 			/* a point's manifest, from the other consumer, ends the wait */
-			if (staging_unsynced() < GATHER_BYTES && history_newest() <= staged_point)
+			if ((holds || staging_unsynced() < GATHER_BYTES) && history_newest() <= staged_point)
 			{
-				if (holds)
+				/* not before all that has come is taken */
+				if (holds && !any)
 					kafka_hold(pipe_consumer);
-				worker_wait(2, sockets, left);
+				worker_wait(2, sockets, holds && any ? 0 : left);
 			}
 			else
 			{
