@@ -408,6 +408,12 @@ multisite.publish = on
         wait_until("the publisher to end", lambda: self.source.is_true(
             "SELECT state = 'disabled' FROM multisite_status WHERE worker = 'publisher'"))
 
+    def control_messages(self):
+        """So many, of all kinds but WAL, were ever sent."""
+        offsets = out([DIR + "/src/test/kafka/broker", "tool", DIR + "/kafka", "org.apache.kafka.tools.GetOffsetShell",
+                       "--topic", re.escape(self.cluster) + r"\..*", "--time", "-1"])
+        return sum(int(line.split(":")[-1]) for line in offsets.splitlines() if ".wal." not in line)
+
     def make_remote(self, conf=""):
         for id, server in self.remotes.items():
             server.init_backup(self.sources[id], """

@@ -154,6 +154,12 @@ if len(counts) > 1:
         row("%s, p50: growth from %d to %d segments" % (title, first, last), number(grown) + " ×",
             "%s × segments, %s × servers" % (number(last / first), number((last + 1) / (first + 1))), "–",
             "slower than N", grown < last / first)
+messages = {n: values("segments", "messages a point", str(n)) for n in counts}
+if counts and messages[counts[-1]]:
+    each = [messages[n][0] / (n + 1) for n in counts]
+    row("messages a point, 1 + %d segments" % counts[-1], number(messages[counts[-1]][0]), "–", "–", "", None)
+    row("– for each server, with %s segments" % " / ".join(map(str, counts)), " / ".join(map(number, each)), "–", "–",
+        "O(N)", each[-1] <= 2 * each[0])
 
 
 # --- plots

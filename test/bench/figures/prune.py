@@ -1,5 +1,5 @@
 """Kafka's disk under a load that goes on, with multisite.prune: the most that
-the pipe takes in each sixth of the time, and what was published until then.
+the pipe takes in each part of the time, and what was published until then.
 A broker deletes whole segments of its log, and looks for them at intervals, so
 both have to be small for a run of an hour:
 
@@ -9,8 +9,8 @@ import glob
 
 from benchlib import *
 
-PARTS = 6
-seconds = pick(60, 3600)
+seconds = pick(60, 600)
+parts = rounds(1, 6)
 multisite = Multisite("prune", scale=10, conf="""
 multisite.consistency_point_interval = '1s'
 multisite.prune = on
@@ -34,9 +34,9 @@ def published_mb():
     return int(source.sql("SELECT bytes FROM multisite_status WHERE worker = 'publisher'")) / 1e6
 
 
-load = Pgbench(source, seconds, more=["--rate", "200"])
-for part in range(PARTS):
-    end = time.time() + seconds / PARTS
+load = Pgbench(source, parts * seconds, more=["--rate", "200"])
+for part in range(parts):
+    end = time.time() + seconds
     most = 0
     while time.time() < end:
         most = max(most, pipe_mb())

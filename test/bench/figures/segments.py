@@ -4,7 +4,8 @@ the source site alone and with a remote site that applies the points on the
 same cores; and the times of points under a light load on all segments.
 
 Points are switched on and off every few seconds of one and the same load, since
-what they cost is less than two loads differ by themselves."""
+what they cost is less than two loads differ by themselves.  Messages are all
+but those of WAL."""
 import time
 
 from benchlib import *
@@ -64,6 +65,7 @@ for segments in pick([1, 4], [1, 4, 16, 32]):
         record("barrier under full load", str(segments), barrier, "ms", segments=segments)
 
     # 200 transactions a second in all
+    sent = multisite.control_messages()
     since = time.time()
     multisite.source.set(multisite__consistency_point_interval=1000)
     loads = [Pgbench(multisite.sources[id], watch, clients=1, more=["-R", str(max(1, 200 // len(multisite.ids)))])
@@ -72,7 +74,9 @@ for segments in pick([1, 4], [1, 4, 16, 32]):
         load.wait()
     multisite.source.set(multisite__consistency_point_interval=0)
     wait_quiet(multisite)
-    for barrier, published, applied in point_times(multisite, since):
+    times = point_times(multisite, since)
+    record("messages a point", str(segments), (multisite.control_messages() - sent) / len(times), "")
+    for barrier, published, applied in times:
         record("barrier", str(segments), barrier, "ms", segments=segments)
         record("created to published", str(segments), published, "ms", segments=segments)
         record("created to applied", str(segments), applied, "ms", segments=segments)
