@@ -1078,7 +1078,7 @@ points_attempt(void)
 		{
 			if (!multisite_publish || kafka_settings_changed(fingerprint))
 				return ATTEMPT_AGAIN;
-			/* it may have mended what was wrong; names have seconds */
+			/* it may have mended what was wrong */
 			if (pause > 0)
 				next_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), FIRST_PAUSE_MS);
 		}

@@ -36,7 +36,7 @@ foreach (1 .. $tries)
 	like($session->end, qr/behind the restore point/, 'a point fails behind a restore point');
 }
 note(sprintf('%.1f s', time() - $began));
-my @names = slurp_file($segment->logfile, $log) =~ /restore point "(\S+)" created at/g;
+my @names = substr(slurp_file($segment->logfile), $log) =~ /restore point "(\S+)" created at/g;
 my %seen = map { $_ => 1 } @names;
 is(scalar @names, $tries, 'each has written one');
 is(scalar keys %seen, $tries, 'and each has a name of its own') or diag(join("\n", @names));
