@@ -60,14 +60,15 @@ typedef struct Assigned
 {
 	char	   *name;
 	int64		next;			/* the offset that comes next */
-	int64		lagging_at;		/* what that was when Kafka was found to have more, */
-	TimestampTz lagging_since;	/* and when that was */
+	int64		seen;			/* what that was at the last look for a stall */
+	TimestampTz lagging_since;	/* since then Kafka has been found to have more; or 0 */
 } Assigned;
 
 struct KafkaHandle
 {
 	rd_kafka_t *rk;
 	rd_kafka_queue_t *queue;	/* deliveries or messages, errors, statistics */
+	rd_kafka_t *asks;			/* asks its questions; rk, or a producer's */
 	int			wake[2];		/* librdkafka writes [1], we wait for [0] */
 
 	KafkaDelivered delivered;
@@ -81,7 +82,7 @@ struct KafkaHandle
 	int			ntopics;
 	bool		held;			/* see kafka_hold() */
 	size_t		taken_bytes;	/* since its thread was woken, see wake_fetcher() */
-	TimestampTz lag_asked_at;
+	TimestampTz looked_at;
 
 	char		trouble[TROUBLE_SIZE];
 	char		failed[TROUBLE_SIZE];	/* it cannot go on after this */
@@ -320,6 +321,7 @@ open_handle(rd_kafka_type_t type, rd_kafka_conf_t *conf)
 				 errmsg("could not create a Kafka client: %s", errstr)));
 	}
 
+	kafka->asks = kafka->rk;
 	if (type == RD_KAFKA_CONSUMER)
 	{
 		(void) rd_kafka_poll_set_consumer(kafka->rk);
@@ -365,9 +367,10 @@ kafka_open_producer(size_t memory, KafkaDelivered delivered, void *arg)
 }
 
 KafkaHandle *
-kafka_open_consumer(ConsumerUse use)
+kafka_open_consumer(ConsumerUse use, KafkaHandle *producer)
 {
 	rd_kafka_conf_t *conf = common_conf("consumer");
+	KafkaHandle *kafka;
 
 	/* we keep our offsets ourselves; a group id is needed but never used */
 	conf_set(conf, "group.id", "multisite");
@@ -384,7 +387,10 @@ kafka_open_consumer(ConsumerUse use)
 	conf_set(conf, "fetch.error.backoff.ms", "100");
 	/* librdkafka 2.2 and later; see wake_fetcher() for older ones */
 	(void) rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "2", NULL, 0);
-	return open_handle(RD_KAFKA_CONSUMER, conf);
+	kafka = open_handle(RD_KAFKA_CONSUMER, conf);
+	if (producer)
+		kafka->asks = producer->rk;
+	return kafka;
 }
 
 static void
@@ -755,7 +761,7 @@ fetch_metadata(KafkaHandle *kafka)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		err = rd_kafka_metadata(kafka->rk, 1, NULL, &metadata, CALL_TIMEOUT_MS);
+		err = rd_kafka_metadata(kafka->asks, 1, NULL, &metadata, CALL_TIMEOUT_MS);
 		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
 			kafka->trouble[0] = '\0';
@@ -799,7 +805,7 @@ kafka_list_topics(KafkaHandle *kafka, const char *prefix, const char *suffix, ch
 	const rd_kafka_metadata_t *metadata;
 	int			n = 0;
 
-	if (rd_kafka_metadata(kafka->rk, 1, NULL, &metadata, CALL_TIMEOUT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+	if (rd_kafka_metadata(kafka->asks, 1, NULL, &metadata, CALL_TIMEOUT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return -1;
 	*names = palloc(sizeof(char *) * Max(metadata->topic_cnt, 1));
 	for (int i = 0; i < metadata->topic_cnt; i++)
@@ -1044,14 +1050,14 @@ kafka_ensure_topic(KafkaHandle *kafka, const char *topic, TopicUse use)
  * to wait for minutes.
  */
 static rd_kafka_resp_err_t
-ask_for_end(KafkaHandle *kafka, const char *topic, int64 which, int64 *offset, int timeout_ms)
+ask_for_end(rd_kafka_t *asks, const char *topic, int64 which, int64 *offset, int timeout_ms)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
 	rd_kafka_topic_partition_t *partition = rd_kafka_topic_partition_list_add(list, topic, 0);
 	rd_kafka_resp_err_t err;
 
 	partition->offset = which;
-	err = rd_kafka_offsets_for_times(kafka->rk, list, timeout_ms);
+	err = rd_kafka_offsets_for_times(asks, list, timeout_ms);
 	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		err = partition->err;
 	/* not answered, if it says nothing else */
@@ -1071,9 +1077,9 @@ kafka_watermarks(KafkaHandle *kafka, const char *topic, int64 *low, int64 *high)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		err = ask_for_end(kafka, topic, RD_KAFKA_OFFSET_BEGINNING, low, CALL_TIMEOUT_MS);
+		err = ask_for_end(kafka->asks, topic, RD_KAFKA_OFFSET_BEGINNING, low, CALL_TIMEOUT_MS);
 		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
-			err = ask_for_end(kafka, topic, RD_KAFKA_OFFSET_END, high, CALL_TIMEOUT_MS);
+			err = ask_for_end(kafka->asks, topic, RD_KAFKA_OFFSET_END, high, CALL_TIMEOUT_MS);
 		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
 			kafka->trouble[0] = '\0';
@@ -1126,7 +1132,7 @@ kafka_assign(KafkaHandle *kafka, int ntopics, const char *const *topics, const i
 		memset(&kafka->topics[i], 0, sizeof(Assigned));
 		kafka->topics[i].name = strdup(topics[i]);
 		kafka->topics[i].next = offsets[i];
-		kafka->topics[i].lagging_at = -1;
+		kafka->topics[i].seen = offsets[i];
 		rd_kafka_topic_partition_list_add(list, topics[i], 0)->offset = offsets[i];
 	}
 	err = rd_kafka_assign(kafka->rk, list);
@@ -1199,30 +1205,33 @@ look_for_stall(KafkaHandle *kafka)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (kafka->trouble[0] || !TimestampDifferenceExceeds(kafka->lag_asked_at, now, STALL_CHECK_MS))
+	if (kafka->trouble[0] || !TimestampDifferenceExceeds(kafka->looked_at, now, STALL_CHECK_MS))
 		return;
-	kafka->lag_asked_at = now;
+	kafka->looked_at = now;
 	for (int i = 0; i < kafka->ntopics; i++)
 	{
 		Assigned   *topic = &kafka->topics[i];
 		int64		low = 0;
 		int64		high;
 
+		if (topic->next != topic->seen)
+		{
+			topic->seen = topic->next;
+			topic->lagging_since = 0;
+			continue;
+		}
 		/* one that does not answer is away, which is told elsewhere */
-		if (ask_for_end(kafka, topic->name, RD_KAFKA_OFFSET_END, &high,
+		if (ask_for_end(kafka->asks, topic->name, RD_KAFKA_OFFSET_END, &high,
 						STALL_ANSWER_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
 			return;
 		if (topic->next < 0 &&
-			ask_for_end(kafka, topic->name, RD_KAFKA_OFFSET_BEGINNING, &low,
+			ask_for_end(kafka->asks, topic->name, RD_KAFKA_OFFSET_BEGINNING, &low,
 						STALL_ANSWER_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
 			return;
 		if (high <= (topic->next < 0 ? low : topic->next))
-			topic->lagging_at = -1;
-		else if (topic->next != topic->lagging_at)
-		{
-			topic->lagging_at = topic->next;
+			topic->lagging_since = 0;
+		else if (topic->lagging_since == 0)
 			topic->lagging_since = now;
-		}
 		else if (TimestampDifferenceExceeds(topic->lagging_since, now, STALL_MS))
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
@@ -1244,7 +1253,7 @@ wake_fetcher(KafkaHandle *kafka)
 
 	kafka->taken_bytes = 0;
 	if (rd_kafka_version() < 0x020200ff)
-		(void) ask_for_end(kafka, kafka->topics[0].name, RD_KAFKA_OFFSET_END, &ignored, 1);
+		(void) ask_for_end(kafka->rk, kafka->topics[0].name, RD_KAFKA_OFFSET_END, &ignored, 1);
 }
 
 bool

@@ -58,7 +58,13 @@ typedef enum ConsumerUse
 	CONSUMER_LOOKS_UP			/* kafka_read_at(): answers at once */
 } ConsumerUse;
 
-extern KafkaHandle *kafka_open_consumer(ConsumerUse use);
+/*
+ * Kafka answers what came by one connection in its order, and a fetch at the
+ * end of a topic waits for half a second.  So a consumer that follows asks its
+ * questions by the connections of a producer, which has to stay open for as
+ * long; NULL: by its own.
+ */
+extern KafkaHandle *kafka_open_consumer(ConsumerUse use, KafkaHandle *producer);
 extern void kafka_close(KafkaHandle *kafka);
 
 extern pgsocket kafka_socket(KafkaHandle *kafka);

@@ -827,7 +827,7 @@ open_topics(void)
 	status_topic = topic_status(multisite_source_site, multisite_site_name);
 	release_topic = topic_release(multisite_source_site, multisite_site_name);
 	producer = kafka_open_producer(1024 * 1024, decision_delivered, NULL);
-	consumer = kafka_open_consumer(CONSUMER_FOLLOWS);
+	consumer = kafka_open_consumer(CONSUMER_FOLLOWS, producer);
 	kafka_ensure_topic(producer, status_topic, TOPIC_STATUS);
 	kafka_ensure_topic(producer, release_topic, TOPIC_PIPE);
 	while (!kafka_topic_exists(consumer, points_topic))

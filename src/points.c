@@ -1020,7 +1020,7 @@ points_attempt(void)
 	history_load();
 	points_topic = topic_points(multisite_site_name);
 	producer = kafka_open_producer(8 * 1024 * 1024, manifest_delivered, NULL);
-	consumer = kafka_open_consumer(CONSUMER_FOLLOWS);
+	consumer = kafka_open_consumer(CONSUMER_FOLLOWS, producer);
 	kafka_ensure_topic(producer, points_topic, TOPIC_PIPE);
 	find_last_id();
 

@@ -152,7 +152,7 @@ decode_pipe(const KafkaMessage *message)
 static void
 open_finder(void)
 {
-	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
+	finder = kafka_open_consumer(CONSUMER_LOOKS_UP, NULL);
 	finder_next = -1;
 }
 
@@ -1146,7 +1146,7 @@ publisher_attempt(void)
 
 	worker_set_state(WORKER_CONNECTING, "connects to Kafka");
 	producer = kafka_open_producer((size_t) multisite_publisher_memory * 1024, pipe_delivered, NULL);
-	status_consumer = kafka_open_consumer(CONSUMER_FOLLOWS);
+	status_consumer = kafka_open_consumer(CONSUMER_FOLLOWS, producer);
 	kafka_ensure_topic(producer, pipe_topic, TOPIC_PIPE);
 
 	connect_server();

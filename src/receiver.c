@@ -392,7 +392,7 @@ read_pipe(void *arg, int64 offset)
 
 	if (finder == NULL)
 	{
-		finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
+		finder = kafka_open_consumer(CONSUMER_LOOKS_UP, NULL);
 		last = -1;
 	}
 	if (last >= 0 && offset == last + 1)
@@ -436,7 +436,7 @@ pipe_has_our_claim(int64 low, int64 high)
 	bool		found = false;
 	int64		last = high - 1;
 
-	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
+	finder = kafka_open_consumer(CONSUMER_LOOKS_UP, NULL);
 	/* the last message tells, unless it is such a publisher's */
 	for (int64 at = last; low < high && !found; at = low + (high - low) / 2)
 	{
@@ -475,7 +475,7 @@ find_points_offset(uint64 *passed)
 	if (high - low <= POINTS_WINDOW)
 		return low;
 	offset = high - POINTS_WINDOW;
-	finder = kafka_open_consumer(CONSUMER_LOOKS_UP);
+	finder = kafka_open_consumer(CONSUMER_LOOKS_UP, NULL);
 	kafka_read_at(finder, topics[FROM_POINTS], offset, &message);
 	(void) message_manifest(topics[FROM_POINTS], &message, &manifest);
 	*passed = manifest.id - 1;
@@ -1854,8 +1854,8 @@ open_topics(void)
 	topics[FROM_RELEASE] = topic_release(multisite_source_site, multisite_site_name);
 	status_topic = topic_status(multisite_source_site, multisite_site_name);
 	producer = kafka_open_producer(1024 * 1024, status_delivered, NULL);
-	consumer = kafka_open_consumer(CONSUMER_FOLLOWS);
-	pipe_consumer = kafka_open_consumer(CONSUMER_FOLLOWS);
+	consumer = kafka_open_consumer(CONSUMER_FOLLOWS, producer);
+	pipe_consumer = kafka_open_consumer(CONSUMER_FOLLOWS, producer);
 	kafka_ensure_topic(producer, status_topic, TOPIC_STATUS);
 	kafka_ensure_topic(producer, topics[FROM_RELEASE], TOPIC_PIPE);
 	if (worker_slot()->failing_since != 0)

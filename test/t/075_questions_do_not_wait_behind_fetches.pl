@@ -1,0 +1,60 @@
+
+# Kafka answers what came by one connection in its order, and a fetch at the end
+# of a topic waits for half a second.  No worker stands still for that long each
+# time it looks for new sites, or whether a topic has more than it got: such
+# questions go by another connection.  librdkafka's own log says how long Kafka
+# took for each.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+use Kafka;
+use Multisite;
+
+my $kafka = Kafka->new;
+my $c = Multisite->new('questions', brokers => $kafka->brokers,
+	conf => "log_min_messages = debug1\nmultisite.kafka_options = 'debug=protocol'\n");
+
+$c->start_source;
+$c->start_remote;
+$c->wait_applied($c->create_point('one'));
+
+# How long Kafka took for each request of a kind, in ms, in this part of the logs.
+sub answers
+{
+	my ($kind, %from) = @_;
+	my @ms;
+
+	foreach my $node ($c->source(-1), $c->remote(-1))
+	{
+		my $log = substr(slurp_file($node->logfile), $from{ $node->name });
+		push @ms, $log =~ /librdkafka: RECV: .*Received ${kind}Response .*rtt ([\d.]+)ms/g;
+	}
+	@ms = sort { $a <=> $b } @ms;
+	return @ms;
+}
+
+# what they ask to begin with finds no fetch that waits, or many
+my %from = map { $_->name => -s $_->logfile } $c->source(-1), $c->remote(-1);
+my %wanted = (Metadata => 8, ListOffsets => 4);
+my @kinds = sort keys %wanted;
+
+# the look for more comes every 30 s, at topics of which nothing has come since
+my $until = time + 180;
+usleep(500_000) while time < $until && grep { answers($_, %from) < $wanted{$_} } @kinds;
+foreach my $kind (@kinds)
+{
+	my @ms = answers($kind, %from);
+
+	cmp_ok(scalar(@ms), '>=', $wanted{$kind}, "$kind is asked for") or next;
+	my $median = $ms[ @ms / 2 ];
+	note(sprintf('%s: %d answers, %.1f / %.1f / %.1f ms', $kind, scalar(@ms), $ms[0], $median, $ms[-1]));
+	cmp_ok($median, '<', 100, "$kind is answered at once");
+}
+
+done_testing();
