@@ -29,7 +29,7 @@ FROM multisite_status ORDER BY worker;
 CREATE TABLE t (a int);
 INSERT INTO t VALUES (1);
 SELECT multisite_create_consistency_point('regress one');
-SELECT multisite_create_consistency_point() ~ '^multisite_00000002_\d{8}T\d{6}Z$' AS has_a_name;
+SELECT multisite_create_consistency_point() ~ '^multisite_00000002_\d{8}T\d{6}\.\d{3}Z$' AS has_a_name;
 SELECT multisite_wait_for_consistency_point('regress one', 'published');
 SELECT multisite_wait_for_consistency_point('regress one', 'applied', '1 ms');
 SELECT id, left(name, 18) AS name, state, segments, timeline, barrier_ms > 0 AS barrier, skew_ms >= 0 AS skew,

@@ -99,7 +99,7 @@ static const char *const reserved_options[] = {
 	"log.queue", "message.timeout.ms", "metadata.broker.list",
 	"partitioner", "plugin.library.paths", "queue.buffering.max.kbytes",
 	"queue.buffering.max.messages", "request.required.acks",
-	"statistics.interval.ms", "transactional.id"
+	"socket.max.fails", "statistics.interval.ms", "transactional.id"
 };
 
 /* ------------------------------------------------------------------------
@@ -262,6 +262,8 @@ common_conf(const char *role)
 	conf_set(conf, "log.queue", "true");
 	conf_set(conf, "socket.keepalive.enable", "true");
 	conf_set(conf, "socket.nagle.disable", "true");
+	/* kafka_ensure_topic() makes them, as they have to be */
+	conf_set(conf, "allow.auto.create.topics", "false");
 	/* come back quickly: a site that was cut off catches up from then on */
 	conf_set(conf, "reconnect.backoff.ms", "100");
 	conf_set(conf, "reconnect.backoff.max.ms", "2000");
@@ -354,6 +356,9 @@ kafka_open_producer(size_t memory, KafkaDelivered delivered, void *arg)
 	conf_set(conf, "compression.type", "none");
 	/* we gather ourselves */
 	conf_set(conf, "linger.ms", "0");
+	/* since 2.3 a question that we give up would cost the connection, see look_for_stall() */
+	if (rd_kafka_version() >= 0x020300ff)
+		conf_set(conf, "socket.max.fails", "2");
 	conf_set(conf, "queue.buffering.max.messages", "1000000");
 	/* our own limit comes first; this one is so that it cannot be the one */
 	snprintf(number, sizeof(number), "%zu", Max(memory / 1024 + 4096, 8192));
@@ -377,7 +382,6 @@ kafka_open_consumer(ConsumerUse use, KafkaHandle *producer)
 	conf_set(conf, "enable.auto.commit", "false");
 	conf_set(conf, "enable.auto.offset.store", "false");
 	conf_set(conf, "auto.offset.reset", "error");
-	conf_set(conf, "allow.auto.create.topics", "false");
 	conf_set(conf, "queued.max.messages.kbytes", "32768");
 	/* who looks up a message gets one batch of messages at a time, whatever its size */
 	if (use == CONSUMER_LOOKS_UP)
@@ -1068,6 +1072,20 @@ ask_for_end(rd_kafka_t *asks, const char *topic, int64 which, int64 *offset, int
 	return err;
 }
 
+/*
+ * A question goes to whom the client knows as the leader.  It hears of a new
+ * one by itself only where it reads or writes the topic, and asks for all
+ * others by producers; so whoever was not answered asks for the leaders.
+ */
+static void
+renew_leaders(KafkaHandle *kafka, int timeout_ms)
+{
+	const rd_kafka_metadata_t *metadata;
+
+	if (rd_kafka_metadata(kafka->asks, 1, NULL, &metadata, timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR)
+		rd_kafka_metadata_destroy(metadata);
+}
+
 void
 kafka_watermarks(KafkaHandle *kafka, const char *topic, int64 *low, int64 *high)
 {
@@ -1085,12 +1103,9 @@ kafka_watermarks(KafkaHandle *kafka, const char *topic, int64 *low, int64 *high)
 			kafka->trouble[0] = '\0';
 			return;
 		}
-		if (err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION || err == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
-			err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
-		{
-			/* it may be so new that not every broker knows it */
-			wait_for_queue(kafka, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100));
-		}
+		/* it may be so new that not every broker knows it, or get another leader */
+		wait_for_queue(kafka, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100));
+		renew_leaders(kafka, CALL_TIMEOUT_MS);
 		kafka_serve(kafka);
 	} while (GetCurrentTimestamp() < until);
 
@@ -1205,7 +1220,7 @@ look_for_stall(KafkaHandle *kafka)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (kafka->trouble[0] || !TimestampDifferenceExceeds(kafka->looked_at, now, STALL_CHECK_MS))
+	if (!TimestampDifferenceExceeds(kafka->looked_at, now, STALL_CHECK_MS))
 		return;
 	kafka->looked_at = now;
 	for (int i = 0; i < kafka->ntopics; i++)
@@ -1214,20 +1229,22 @@ look_for_stall(KafkaHandle *kafka)
 		int64		low = 0;
 		int64		high;
 
-		if (topic->next != topic->seen)
+		/* something has come; or Kafka is away, which is told elsewhere */
+		if (topic->next != topic->seen || kafka->trouble[0])
 		{
 			topic->seen = topic->next;
 			topic->lagging_since = 0;
 			continue;
 		}
-		/* one that does not answer is away, which is told elsewhere */
 		if (ask_for_end(kafka->asks, topic->name, RD_KAFKA_OFFSET_END, &high,
-						STALL_ANSWER_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+						STALL_ANSWER_MS) != RD_KAFKA_RESP_ERR_NO_ERROR ||
+			(topic->next < 0 &&
+			 ask_for_end(kafka->asks, topic->name, RD_KAFKA_OFFSET_BEGINNING, &low,
+						 STALL_ANSWER_MS) != RD_KAFKA_RESP_ERR_NO_ERROR))
+		{
+			renew_leaders(kafka, STALL_ANSWER_MS);
 			return;
-		if (topic->next < 0 &&
-			ask_for_end(kafka->asks, topic->name, RD_KAFKA_OFFSET_BEGINNING, &low,
-						STALL_ANSWER_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
-			return;
+		}
 		if (high <= (topic->next < 0 ? low : topic->next))
 			topic->lagging_since = 0;
 		else if (topic->lagging_since == 0)

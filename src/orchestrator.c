@@ -840,7 +840,6 @@ open_topics(void)
 	}
 	if (!wait_for_receiver())
 		return false;
-	/* before anything is read: an answer waits behind a fetch that waits for messages */
 	kafka_watermarks(consumer, points_topic, &low, &ends[FROM_POINTS]);
 	kafka_watermarks(consumer, status_topic, &offsets[FROM_STATUS], &ends[FROM_STATUS]);
 	read_last_decision();

@@ -380,22 +380,25 @@ reserve_name(const char *name)
 /*
  * A name of our own: readable by the time, and unique by the id; a point that
  * could not be completed has the id of the next one, so that takes another
- * second.
+ * millisecond.
  */
 static void
 make_name(char *name, uint64 id)
 {
 	static uint64 named_id;
-	static pg_time_t named_at;
-	pg_time_t	now = timestamptz_to_time_t(GetCurrentTimestamp());
+	static TimestampTz named_at;
+	TimestampTz at = GetCurrentTimestamp();
+	pg_time_t	seconds;
 	char		when[32];
 
 	if (id == named_id)
-		now = Max(now, named_at + 1);
+		at = Max(at, named_at + 1000);
 	named_id = id;
-	named_at = now;
-	pg_strftime(when, sizeof(when), "%Y%m%dT%H%M%SZ", pg_gmtime(&now));
-	snprintf(name, WIRE_NAME_SIZE, RESERVED_PREFIX "%08llu_%s", (unsigned long long) id, when);
+	named_at = at;
+	seconds = timestamptz_to_time_t(at);
+	pg_strftime(when, sizeof(when), "%Y%m%dT%H%M%S", pg_gmtime(&seconds));
+	snprintf(name, WIRE_NAME_SIZE, RESERVED_PREFIX "%08llu_%s.%03dZ", (unsigned long long) id, when,
+			 (int) (at % USECS_PER_SEC / 1000));
 }
 
 /* Lowers all barriers that may be up; a connection that fails lowers its own */
@@ -1090,10 +1093,10 @@ points_release(void)
 {
 	barrier_lower();
 	forget_peers();
-	kafka_close(producer);
-	producer = NULL;
 	kafka_close(consumer);
 	consumer = NULL;
+	kafka_close(producer);
+	producer = NULL;
 }
 
 void

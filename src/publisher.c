@@ -1192,10 +1192,10 @@ publisher_release(void)
 	batch_len = 0;
 	peer_close(&server);
 	peer_set_error(&server, NULL);
-	kafka_close(producer);
-	producer = NULL;
 	kafka_close(status_consumer);
 	status_consumer = NULL;
+	kafka_close(producer);
+	producer = NULL;
 	close_finder();
 	if (MyReplicationSlot)
 		ReplicationSlotRelease();

@@ -2186,6 +2186,8 @@ receiver_attempt(void)
 	awaited = false;
 	awaited_at = 0;
 	gathers_since = 0;
+	rate_lsn = InvalidXLogRecPtr;
+	rate_known = false;
 
 	if (multisite_cluster_name[0] == '\0')
 	{

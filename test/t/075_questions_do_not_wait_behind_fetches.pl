@@ -16,9 +16,13 @@ use Time::HiRes qw(usleep);
 use Kafka;
 use Multisite;
 
-my $kafka = Kafka->new;
-my $c = Multisite->new('questions', brokers => $kafka->brokers,
-	conf => "log_min_messages = debug1\nmultisite.kafka_options = 'debug=protocol'\n");
+my $kafka = Kafka->new(nodes => $ENV{MULTISITE_TEST_LONG} ? 3 : 1,
+	config => "broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=500");
+my $c = Multisite->new('questions', brokers => $kafka->brokers, conf => qq{
+log_min_messages = debug1
+multisite.kafka_options = 'debug=protocol'
+multisite.replication_factor = @{[ $ENV{MULTISITE_TEST_LONG} ? 3 : 1 ]}
+});
 
 $c->start_source;
 $c->start_remote;
@@ -52,9 +56,28 @@ foreach my $kind (@kinds)
 	my @ms = answers($kind, %from);
 
 	cmp_ok(scalar(@ms), '>=', $wanted{$kind}, "$kind is asked for") or next;
-	my $median = $ms[ @ms / 2 ];
-	note(sprintf('%s: %d answers, %.1f / %.1f / %.1f ms', $kind, scalar(@ms), $ms[0], $median, $ms[-1]));
-	cmp_ok($median, '<', 100, "$kind is answered at once");
+	my $most = $ms[ 0.85 * @ms ];
+	note(sprintf('%s: %d answers, %.1f / %.1f / %.1f ms', $kind, scalar(@ms), $ms[0], $most, $ms[-1]));
+	# one of the workers would be a fifth of them
+	cmp_ok($most, '<', 300, "$kind is answered at once");
+}
+
+# Leaders change: who asks by a client that does not read the topic has to find
+# that out, and asks the new one.
+if ($ENV{MULTISITE_TEST_LONG})
+{
+	my $points = "$c->{cluster}.main.points";
+	my $old = $kafka->leader($points);
+
+	$kafka->kill($old);
+	$until = time + 60;
+	usleep(200_000) while time < $until && $kafka->leader($points) == $old;
+	$kafka->start($old);
+	# one look each fails; the next two find the new leaders
+	usleep(35_000_000);
+	%from = map { $_->name => -s $_->logfile } $c->source(-1), $c->remote(-1);
+	usleep(65_000_000);
+	cmp_ok(scalar(answers('ListOffsets', %from)), '>=', 2 * $wanted{ListOffsets}, 'the new leaders are asked');
 }
 
 done_testing();
