@@ -32,12 +32,14 @@ $c->wait_applied($c->create_point('one'));
 sub answers
 {
 	my ($kind, %from) = @_;
+	# librdkafka 1.6 has another name for one
+	my %named = (Metadata => 'Metadata', ListOffsets => 'ListOffsets|Offset');
 	my @ms;
 
 	foreach my $node ($c->source(-1), $c->remote(-1))
 	{
 		my $log = substr(slurp_file($node->logfile), $from{ $node->name });
-		push @ms, $log =~ /librdkafka: RECV: .*Received ${kind}Response .*rtt ([\d.]+)ms/g;
+		push @ms, $log =~ /librdkafka: RECV: .*Received (?:$named{$kind})Response .*rtt ([\d.]+)ms/g;
 	}
 	@ms = sort { $a <=> $b } @ms;
 	return @ms;
