@@ -126,7 +126,7 @@ def peer(mb):
 for number in range(rounds(1, 3)):
     ours(mb, True)
     peer(mb)
-    ours_away(mb)
     if not QUICK:
+        ours_away(mb)
         ours(mb, False)
 finish()
