@@ -99,7 +99,7 @@ static const char *const reserved_options[] = {
 	"log.queue", "message.timeout.ms", "metadata.broker.list",
 	"partitioner", "plugin.library.paths", "queue.buffering.max.kbytes",
 	"queue.buffering.max.messages", "request.required.acks",
-	"socket.max.fails", "statistics.interval.ms", "transactional.id"
+	"statistics.interval.ms", "transactional.id"
 };
 
 /* ------------------------------------------------------------------------
@@ -356,9 +356,6 @@ kafka_open_producer(size_t memory, KafkaDelivered delivered, void *arg)
 	conf_set(conf, "compression.type", "none");
 	/* we gather ourselves */
 	conf_set(conf, "linger.ms", "0");
-	/* since 2.3 a question that we give up would cost the connection, see look_for_stall() */
-	if (rd_kafka_version() >= 0x020300ff)
-		conf_set(conf, "socket.max.fails", "2");
 	conf_set(conf, "queue.buffering.max.messages", "1000000");
 	/* our own limit comes first; this one is so that it cannot be the one */
 	snprintf(number, sizeof(number), "%zu", Max(memory / 1024 + 4096, 8192));
@@ -606,6 +603,18 @@ delivery_event(KafkaHandle *kafka, rd_kafka_event_t *event)
 				kafka->failed_code = m->err;
 				strlcpy(kafka->failed, rd_kafka_err2str(m->err), TROUBLE_SIZE);
 				strlcpy(kafka->failed_topic, rd_kafka_topic_name(m->rkt), TROUBLE_SIZE);
+			}
+		}
+		else if (m->offset < 0)
+		{
+			/*
+			 * The answer was lost, but not that for a later message; where
+			 * ours are is read anew.
+			 */
+			if (kafka->failed_code == RD_KAFKA_RESP_ERR_NO_ERROR)
+			{
+				kafka->failed_code = RD_KAFKA_RESP_ERR__INCONSISTENT;
+				strlcpy(kafka->failed, "a message was acknowledged without its offset", TROUBLE_SIZE);
 			}
 		}
 		else if (kafka->failed_code == RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -1242,6 +1251,7 @@ look_for_stall(KafkaHandle *kafka)
 			 ask_for_end(kafka->asks, topic->name, RD_KAFKA_OFFSET_BEGINNING, &low,
 						 STALL_ANSWER_MS) != RD_KAFKA_RESP_ERR_NO_ERROR))
 		{
+			topic->lagging_since = 0;
 			renew_leaders(kafka, STALL_ANSWER_MS);
 			return;
 		}

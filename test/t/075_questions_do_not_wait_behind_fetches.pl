@@ -17,7 +17,7 @@ use Kafka;
 use Multisite;
 
 my $kafka = Kafka->new(nodes => $ENV{MULTISITE_TEST_LONG} ? 3 : 1,
-	config => "broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=500");
+	config => "broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=500\nauto.leader.rebalance.enable=false");
 my $c = Multisite->new('questions', brokers => $kafka->brokers, conf => qq{
 log_min_messages = debug1
 multisite.kafka_options = 'debug=protocol'
@@ -58,10 +58,10 @@ foreach my $kind (@kinds)
 	my @ms = answers($kind, %from);
 
 	cmp_ok(scalar(@ms), '>=', $wanted{$kind}, "$kind is asked for") or next;
-	my $most = $ms[ 0.85 * @ms ];
+	my $most = $ms[ 0.7 * @ms ];
 	note(sprintf('%s: %d answers, %.1f / %.1f / %.1f ms', $kind, scalar(@ms), $ms[0], $most, $ms[-1]));
-	# one of the workers would be a fifth of them
-	cmp_ok($most, '<', 300, "$kind is answered at once");
+	# one or two may have met a pause of a busy machine
+	cmp_ok($most, '<', 250, "$kind is answered at once");
 }
 
 # Leaders change: who asks by a client that does not read the topic has to find
@@ -73,7 +73,8 @@ if ($ENV{MULTISITE_TEST_LONG})
 
 	$kafka->kill($old);
 	$until = time + 60;
-	usleep(200_000) while time < $until && $kafka->leader($points) == $old;
+	usleep(200_000) while time < $until && ($kafka->leader($points) // $old) == $old;
+	isnt($kafka->leader($points), $old, 'another broker leads');
 	$kafka->start($old);
 	# one look each fails; the next two find the new leaders
 	usleep(35_000_000);
