@@ -1681,6 +1681,8 @@ report_failure(void)
 
 	strlcpy(status.reason, slot->last_error, WIRE_TEXT_SIZE);
 	(void) send_status(&status);
+	/* this attempt may fail as quickly as the last, and what is under way then ends with it */
+	kafka_flush(producer, 15000);
 }
 
 /*
