@@ -584,6 +584,17 @@ drain_wake(KafkaHandle *kafka)
 		;
 }
 
+/* One lost delivery is the end: what comes after it is no pipe. */
+static void
+delivery_failed(KafkaHandle *kafka, const rd_kafka_message_t *m, rd_kafka_resp_err_t code, const char *why)
+{
+	if (kafka->failed_code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return;
+	kafka->failed_code = code;
+	strlcpy(kafka->failed, why, TROUBLE_SIZE);
+	strlcpy(kafka->failed_topic, rd_kafka_topic_name(m->rkt), TROUBLE_SIZE);
+}
+
 static void
 delivery_event(KafkaHandle *kafka, rd_kafka_event_t *event)
 {
@@ -596,26 +607,15 @@ delivery_event(KafkaHandle *kafka, rd_kafka_event_t *event)
 		kafka->in_flight -= out->bytes;
 		kafka->under_way--;
 		if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		{
-			/* one lost delivery is the end: what comes after it is no pipe */
-			if (kafka->failed_code == RD_KAFKA_RESP_ERR_NO_ERROR)
-			{
-				kafka->failed_code = m->err;
-				strlcpy(kafka->failed, rd_kafka_err2str(m->err), TROUBLE_SIZE);
-				strlcpy(kafka->failed_topic, rd_kafka_topic_name(m->rkt), TROUBLE_SIZE);
-			}
-		}
+			delivery_failed(kafka, m, m->err, rd_kafka_err2str(m->err));
 		else if (m->offset < 0)
 		{
 			/*
 			 * The answer was lost, but not that for a later message; where
 			 * ours are is read anew.
 			 */
-			if (kafka->failed_code == RD_KAFKA_RESP_ERR_NO_ERROR)
-			{
-				kafka->failed_code = RD_KAFKA_RESP_ERR__INCONSISTENT;
-				strlcpy(kafka->failed, "a message was acknowledged without its offset", TROUBLE_SIZE);
-			}
+			delivery_failed(kafka, m, RD_KAFKA_RESP_ERR__INCONSISTENT,
+							"a message was acknowledged without its offset");
 		}
 		else if (kafka->failed_code == RD_KAFKA_RESP_ERR_NO_ERROR)
 		{

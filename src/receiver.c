@@ -849,8 +849,7 @@ static void
 status_delivered(void *arg, uint64 tag, int64 offset)
 {
 	/* it is said again and again; Kafka may have lost the first of them */
-	if (withdraws && tag == withdrawal && offset >= 0 &&
-		(withdrawn_at < 0 || offset < withdrawn_at))
+	if (withdraws && tag == withdrawal && (withdrawn_at < 0 || offset < withdrawn_at))
 		withdrawn_at = offset;
 }
 
