@@ -463,6 +463,17 @@ kafka_trouble(KafkaHandle *kafka)
  * ------------------------------------------------------------------------
  */
 
+/* The first failure is kept; topic is that of a delivery, or "". */
+static void
+note_failed(KafkaHandle *kafka, rd_kafka_resp_err_t code, const char *why, const char *topic)
+{
+	if (kafka->failed_code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return;
+	kafka->failed_code = code;
+	strlcpy(kafka->failed, why, TROUBLE_SIZE);
+	strlcpy(kafka->failed_topic, topic, TROUBLE_SIZE);
+}
+
 static void
 note_error(KafkaHandle *kafka, rd_kafka_resp_err_t code, const char *text)
 {
@@ -479,11 +490,7 @@ note_error(KafkaHandle *kafka, rd_kafka_resp_err_t code, const char *text)
 		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
 		case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
 		case RD_KAFKA_RESP_ERR__AUTHENTICATION:
-			if (kafka->failed_code == RD_KAFKA_RESP_ERR_NO_ERROR)
-			{
-				kafka->failed_code = code;
-				strlcpy(kafka->failed, kafka->trouble, TROUBLE_SIZE);
-			}
+			note_failed(kafka, code, kafka->trouble, "");
 			break;
 		default:
 			break;
@@ -584,17 +591,6 @@ drain_wake(KafkaHandle *kafka)
 		;
 }
 
-/* One lost delivery is the end: what comes after it is no pipe. */
-static void
-delivery_failed(KafkaHandle *kafka, const rd_kafka_message_t *m, rd_kafka_resp_err_t code, const char *why)
-{
-	if (kafka->failed_code != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return;
-	kafka->failed_code = code;
-	strlcpy(kafka->failed, why, TROUBLE_SIZE);
-	strlcpy(kafka->failed_topic, rd_kafka_topic_name(m->rkt), TROUBLE_SIZE);
-}
-
 static void
 delivery_event(KafkaHandle *kafka, rd_kafka_event_t *event)
 {
@@ -607,15 +603,18 @@ delivery_event(KafkaHandle *kafka, rd_kafka_event_t *event)
 		kafka->in_flight -= out->bytes;
 		kafka->under_way--;
 		if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR)
-			delivery_failed(kafka, m, m->err, rd_kafka_err2str(m->err));
+		{
+			/* one lost delivery is the end: what comes after it is no pipe */
+			note_failed(kafka, m->err, rd_kafka_err2str(m->err), rd_kafka_topic_name(m->rkt));
+		}
 		else if (m->offset < 0)
 		{
 			/*
 			 * The answer was lost, but not that for a later message; where
 			 * ours are is read anew.
 			 */
-			delivery_failed(kafka, m, RD_KAFKA_RESP_ERR__INCONSISTENT,
-							"a message was acknowledged without its offset");
+			note_failed(kafka, RD_KAFKA_RESP_ERR__INCONSISTENT,
+						"a message was acknowledged without its offset", rd_kafka_topic_name(m->rkt));
 		}
 		else if (kafka->failed_code == RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
