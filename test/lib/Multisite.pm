@@ -39,6 +39,13 @@ use Time::HiRes qw(usleep);
 
 my $instance = 0;
 
+# Behind that of PostgreSQL::Test::Cluster, which would begin anywhere: ports
+# that are not reserved one by one (Kafka.pm) must not be another test's.
+INIT
+{
+	$PostgreSQL::Test::Cluster::last_port_assigned = $ENV{MULTISITE_FIRST_PORT} if $ENV{MULTISITE_FIRST_PORT};
+}
+
 =pod
 
 =head2 Multisite->new($name, %options)
