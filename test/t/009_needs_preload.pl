@@ -9,6 +9,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use Multisite;					# for where its ports begin
+
 my $node = PostgreSQL::Test::Cluster->new('bare');
 
 sub is_refused
