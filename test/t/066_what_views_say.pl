@@ -31,7 +31,6 @@ pass('a segment that has staged nothing');
 # for a moment after the repair nobody is sure
 $c->remote(0)->append_conf('postgresql.conf', q{primary_conninfo = ''});
 $c->remote(0)->reload;
-$c->remote(0)->restart if $c->sql(-1, 'SHOW server_version_num') < 140000;
 $c->wait_for($c->remote(-1), q{SELECT reason LIKE 'had failed: "primary_conninfo" is set%' FROM multisite_segments
 	WHERE site = 'dr' AND segment_id = 0});
 pass('the failure that is over is told as such');
