@@ -10,6 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use Multisite;
+use Session;
 
 my $c = Multisite->new('silent', segments => 2);
 my $silent = 'has not been heard of for \d+ s';
@@ -40,10 +41,17 @@ like($err, qr/NOTICE:  segment 1 $silent/, 'a promotion tells of it');
 like($err, qr/DETAIL:  waits for segment (?:0, )?1 \(which $silent\) to be promoted at "one"\./, 'and names it when its time is over');
 unlike($err, qr/segment 1: /, 'without repeating what it said before');
 
-# it goes on as soon as the segment is back, whether somebody asks for it again or not
+# the promotion goes on as soon as the segment is back, so who wants to hear of
+# it must have asked before
+my $asks = Session->new($c->remote(-1));
+$asks->begin('SELECT multisite_promote()');
+$c->wait_for($c->remote(-1), q{SELECT wait_event_type = 'Extension' AND state = 'active' FROM pg_stat_activity
+	WHERE pid = } . $asks->pid);
 $c->remote(1)->start;
-is($c->remote_sql(-1, 'SELECT multisite_promote()'), 'one', 'it comes back, and the promotion goes on');
-is($c->remote_sql($_, 'SELECT pg_is_in_recovery()'), 'f', "segment $_ accepts writes") foreach $c->ids;
+my $told = $asks->end;
+$asks->quit;
+like($told, qr/^one$/m, 'it comes back, and the promotion goes on');
+like($told, qr/NOTICE:  segment $_ accepts writes/, "up to segment $_") foreach 1, -1;
 is($c->remote_sql(-1, qq{SELECT count(*) FROM multisite_segments WHERE reason ~ '$silent'}), '0', 'nobody is silent');
 
 done_testing();
