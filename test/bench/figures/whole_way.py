@@ -50,6 +50,7 @@ def ours(mb, with_points):
     cpu = Cpu(lambda: dict(source.processes(publisher="multisite publisher", walsender="walsender"),
                            **remote.processes(receiver="multisite receiver", orchestrator="multisite orchestrator",
                                               startup="startup"), broker=broker_pid()))
+    watch = Watch(remote)
     start = time.time()
     away.end()
     remote.start(wait=False)
@@ -62,9 +63,10 @@ def ours(mb, with_points):
 
     def applied():
         cpu.look()
-        return remote.is_true("SELECT state = 'applied' FROM multisite_consistency_points WHERE name = '%s'" % point)
-    wait_until("the point to be applied", applied, 0.05)
+        return watch.is_true("SELECT state = 'applied' FROM multisite_consistency_points WHERE name = '%s'" % point)
+    wait_until("the point to be applied", applied, 0.1)
     seconds = time.time() - start
+    watch.close()
     cpu.whole_life("receiver", "orchestrator", "startup", *([] if with_points else ["walsender"]))
     staged, released = remote.sql(
         "SELECT extract(epoch FROM staged_at - to_timestamp(%f)), extract(epoch FROM released_at - to_timestamp(%f)) "
@@ -86,11 +88,13 @@ def ours_away(mb):
     begin, end = make_backlog(multisite.source, mb)
     point = multisite.point()
     multisite.wait_published(multisite.source)
+    watch = Watch(multisite.remote)
     start = time.time()
     multisite.remote.start(wait=False)
-    wait_until("the point to be applied", lambda: multisite.remote.is_true(
-        "SELECT state = 'applied' FROM multisite_consistency_points WHERE name = '%s'" % point), 0.05)
+    wait_until("the point to be applied", lambda: watch.is_true(
+        "SELECT state = 'applied' FROM multisite_consistency_points WHERE name = '%s'" % point), 0.1)
     record("time per GB, remote was away", "ours", (time.time() - start) / (end - begin) * 1e9, "s/GB")
+    watch.close()
     multisite.remove()
 
 
@@ -109,11 +113,13 @@ def peer(mb):
     size = (end - begin) / 1e6
     cpu = Cpu(lambda: dict(source.processes(walsender="walsender"),
                            **remote.processes(walreceiver="walreceiver", startup="startup")))
+    watch = Watch(remote)
     start = time.time()
     remote.start(wait=False)
-    wait_until("the standby to catch up", lambda: cpu.look() or remote.is_true(
-        "SELECT pg_last_wal_replay_lsn() >= '%X/%X'" % (end >> 32, end & 0xffffffff)), 0.05)
+    wait_until("the standby to catch up", lambda: cpu.look() or watch.is_true(
+        "SELECT pg_last_wal_replay_lsn() >= '%X/%X'" % (end >> 32, end & 0xffffffff)), 0.1)
     seconds = time.time() - start
+    watch.close()
     cpu.whole_life("walsender", "walreceiver", "startup")
     record("time per GB", "peer", seconds / size * 1000, "s/GB", mb=size)
     used = cpu.seconds()
