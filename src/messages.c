@@ -39,7 +39,7 @@ message_wal(const char *topic, const KafkaMessage *message, const WireHeader *he
 	if (header->packing == PACK_NONE)
 		return message->body;
 	if (unpacked == NULL)
-		unpacked = MemoryContextAlloc(TopMemoryContext, WIRE_MAX_BODY);
+		unpacked = MemoryContextAlloc(TopMemoryContext, WIRE_MAX_WAL);
 	if (!unpack_wal(header->packing, message->body, message->body_len, unpacked, header->length))
 		message_check(WIRE_BAD_BODY, topic, message);
 	return unpacked;

@@ -25,7 +25,7 @@
 #define LEAST_TRIED		(4 * SAMPLE_BYTES)	/* shorter messages are not tried */
 #define ZSTD_LEVEL		1		/* 3, zstd's own choice, gains nothing on WAL */
 
-static uint8 scratch[PACK_MAX];
+static uint8 *scratch;			/* of PACK_MAX, once it is needed */
 
 static void
 to_differences(const uint8 *in, uint8 *out, size_t len)
@@ -71,6 +71,8 @@ differences_help(const uint8 *raw, size_t len)
 
 	if (len < LEAST_TRIED)
 		return false;
+	if (scratch == NULL && (scratch = malloc(PACK_MAX)) == NULL)
+		return false;
 	to_differences(sample, differences, SAMPLE_BYTES);
 	as_is = LZ4_compress_default((const char *) sample, out, SAMPLE_BYTES, PACK_MAX);
 	as_differences = LZ4_compress_default((const char *) differences, out, SAMPLE_BYTES, PACK_MAX);
@@ -78,7 +80,7 @@ differences_help(const uint8 *raw, size_t len)
 }
 
 size_t
-pack_wal(int method, const void *raw, size_t len, void *out, uint8 *packing)
+pack_wal(int method, const void *raw, size_t len, void *out, size_t room, uint8 *packing)
 {
 	size_t		packed;
 
@@ -92,12 +94,12 @@ pack_wal(int method, const void *raw, size_t len, void *out, uint8 *packing)
 		raw = scratch;
 		*packing |= PACK_DELTA;
 	}
-	/* room for one byte less than there are: else it is no gain */
+	room = Min(room, len - 1);	/* else it is no gain */
 	if (method == PACK_LZ4)
-		packed = LZ4_compress_default(raw, out, len, len - 1);
+		packed = LZ4_compress_default(raw, out, len, room);
 	else
 	{
-		packed = ZSTD_compress(out, len - 1, raw, len, ZSTD_LEVEL);
+		packed = ZSTD_compress(out, room, raw, len, ZSTD_LEVEL);
 		if (ZSTD_isError(packed))
 			packed = 0;
 	}

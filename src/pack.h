@@ -30,16 +30,15 @@
  */
 #define PACK_STRIDE		16
 
-/* No more than that is packed, and there is in a message. */
-#define PACK_MAX		(1024 * 1024)
+/* No more WAL than that is packed into a message. */
+#define PACK_MAX		(4 * 1024 * 1024)
 
 /*
- * Packs len bytes into out, which has room for as many.  Returns the length
- * there, and in *packing what was done; or 0 if the bytes are best left as
- * they are.
+ * Packs len bytes into out.  Returns the length there, and in *packing what
+ * was done; or 0 if they do not get smaller, or there is no room for them.
  */
 extern size_t pack_wal(int method, const void *raw, size_t len,
-					   void *out, uint8 *packing);
+					   void *out, size_t room, uint8 *packing);
 
 /* Is this the packing of any message? */
 extern bool pack_is_known(uint8 packing);

@@ -60,7 +60,8 @@
 #define PRUNE_MS			10000
 #define PRUNE_STEP			(16 * 1024 * 1024)	/* WAL between two places to cut */
 #define GATHER_MS			50		/* see gather_time() */
-#define MESSAGE_BYTES		(896 * 1024)	/* WAL in a message, at most */
+#define BODY_BYTES			(896 * 1024)	/* of a message, at most: brokers take 1 MB */
+#define BATCH_BYTES			PACK_MAX		/* WAL in a message, at most */
 
 /* Header of a walsender's 'w' message: type, start, end, time. */
 #define WAL_MESSAGE_HEADER	(1 + 8 + 8 + 8)
@@ -87,7 +88,8 @@ static uint32 epoch;
 static XLogRecPtr sent_lsn;
 static char *batch;				/* WAL from sent_lsn on: the next message */
 static size_t batch_len;
-static char *spare[KAFKA_MAX_UNDER_WAY];	/* buffers for that, of MESSAGE_BYTES */
+static size_t message_bytes = BODY_BYTES;	/* WAL to put into one, see publish_batch() */
+static char *spare[KAFKA_MAX_UNDER_WAY];	/* buffers for what is packed, of BODY_BYTES */
 static int	nspare;
 static XLogRecPtr acked_lsn;
 static PruneMarks marks;		/* of the pipe, to delete what is not needed */
@@ -313,6 +315,14 @@ check_foreign_writer(bool claiming)
 }
 
 static void
+could_not_send(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("could not send to Kafka: %s", kafka_trouble(producer) ? kafka_trouble(producer) : "queue full")));
+}
+
+static void
 send_claim(TimeLineID server_timeline, XLogRecPtr lsn)
 {
 	WireClaim	claim;
@@ -325,9 +335,7 @@ send_claim(TimeLineID server_timeline, XLogRecPtr lsn)
 	identity_claim(&claim, server_timeline);
 	len = wire_encode_claim(&claim, body, sizeof(body));
 	if (!kafka_produce(producer, pipe_topic, &header, NULL, body, len, NULL, NULL, lsn))
-		ereport(ERROR,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("could not send to Kafka: %s", kafka_trouble(producer) ? kafka_trouble(producer) : "queue full")));
+		could_not_send();
 	kafka_flush(producer, 30000);
 
 	/* somebody else may have read the same end of the pipe, and claimed it */
@@ -539,9 +547,7 @@ enter_timeline(TimeLineID next, XLogRecPtr begin)
 	header = pipe_header(WIRE_HISTORY, begin);
 	if (!kafka_produce(producer, pipe_topic, &header, NULL, PQgetvalue(result, 0, 1),
 					   PQgetlength(result, 0, 1), NULL, NULL, begin))
-		ereport(ERROR,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("could not send to Kafka: %s", kafka_trouble(producer) ? kafka_trouble(producer) : "queue full")));
+		could_not_send();
 }
 
 static void
@@ -556,6 +562,7 @@ start_streaming(XLogRecPtr from)
 	if (PQresultStatus(result) != PGRES_COPY_BOTH)
 		server_failed("start replication");
 	greenplum_hide_walsender(PQbackendPID(server.conn));
+	Assert(batch_len == 0);
 	sent_lsn = from;
 	reported_flush = reported_replay = InvalidXLogRecPtr;
 	reported_at = 0;
@@ -641,7 +648,7 @@ pipe_delivered(void *arg, uint64 tag, int64 offset)
 static char *
 take_buffer(void)
 {
-	char	   *buffer = nspare > 0 ? spare[--nspare] : malloc(MESSAGE_BYTES);
+	char	   *buffer = nspare > 0 ? spare[--nspare] : malloc(BODY_BYTES);
 
 	if (buffer == NULL)
 		ereport(ERROR,
@@ -808,40 +815,55 @@ commits_wait(void)
 
 /*
  * Hands what is gathered to librdkafka.  Returns false, keeping it, when there
- * is no room.  Few messages can be under way, so they are large.
+ * is no room.  Few messages can be under way, and each costs the broker
+ * milliseconds, however small it is, so they are large: as much WAL as fits
+ * when it is packed.  How much that is, messages before it tell.
  */
 static bool
 publish_batch(void)
 {
-	WireHeader	header;
 	WorkerSlot *slot = worker_slot();
-	char	   *body;
-	size_t		body_len;
 
-	if (batch_len == 0)
-		return true;
-	if (kafka_under_way(producer) >= KAFKA_MAX_UNDER_WAY || !kafka_has_room(producer, batch_len))
-		return false;
-	header = pipe_header(WIRE_WAL, sent_lsn);
-	header.length = batch_len;
-	header.awaited = multisite_durability == DURABILITY_REMOTE && commits_wait();
-	body = take_buffer();
-	body_len = pack_wal(multisite_compression, batch, batch_len, body, &header.packing);
-	if (body_len == 0)
+	while (batch_len > 0)
 	{
-		body_len = batch_len;
-		memcpy(body, batch, batch_len);
+		size_t		len = Min(batch_len, message_bytes);
+		WireHeader	header;
+		char	   *body;
+		size_t		body_len;
+
+		if (kafka_under_way(producer) >= KAFKA_MAX_UNDER_WAY ||
+			!kafka_has_room(producer, Min(len, BODY_BYTES)))
+			return false;
+		header = pipe_header(WIRE_WAL, sent_lsn);
+		header.length = len;
+		header.awaited = multisite_durability == DURABILITY_REMOTE && commits_wait();
+		body = take_buffer();
+		body_len = pack_wal(multisite_compression, batch, len, body, BODY_BYTES, &header.packing);
+		if (body_len == 0 && len > BODY_BYTES)
+		{
+			give_buffer_back(body);
+			message_bytes = Max(len / 2, BODY_BYTES);
+			continue;
+		}
+		if (body_len == 0)
+		{
+			body_len = len;
+			memcpy(body, batch, len);
+		}
+		else if (len > message_bytes / 4 * 3 && body_len < BODY_BYTES / 3)
+			message_bytes = Min(message_bytes * 2, BATCH_BYTES);
+		if (!kafka_produce(producer, pipe_topic, &header, NULL, body, body_len,
+						   give_buffer_back, body, sent_lsn + len))
+		{
+			give_buffer_back(body);
+			return false;
+		}
+		sent_lsn += len;
+		slot->bytes += len;
+		slot->messages++;
+		batch_len -= len;
+		memmove(batch, batch + len, batch_len);
 	}
-	if (!kafka_produce(producer, pipe_topic, &header, NULL, body, body_len,
-					   give_buffer_back, body, sent_lsn + batch_len))
-	{
-		give_buffer_back(body);
-		return false;
-	}
-	sent_lsn += batch_len;
-	slot->bytes += batch_len;
-	slot->messages++;
-	batch_len = 0;
 	return true;
 }
 
@@ -856,20 +878,18 @@ gather_held(void)
 {
 	while (held_at < held_len)
 	{
-		size_t		left = held_len - held_at;
+		size_t		part;
 
-		if (batch_len > 0 && left > MESSAGE_BYTES - batch_len)
+		if (batch_len >= message_bytes)
 		{
 			if (!publish_batch())
 				return false;
 			continue;
 		}
-		if (batch == NULL)
-			batch = take_buffer();
-		left = Min(left, MESSAGE_BYTES);
-		memcpy(batch + batch_len, held + held_at, left);
-		batch_len += left;
-		held_at += left;
+		part = Min((size_t) (held_len - held_at), message_bytes - batch_len);
+		memcpy(batch + batch_len, held + held_at, part);
+		batch_len += part;
+		held_at += part;
 	}
 	PQfreemem(held);
 	held = NULL;
@@ -946,10 +966,11 @@ follow_timeline(void)
 	TimestampTz deadline;
 
 	/* what is gathered is of the timeline that ends */
-	if (!publish_batch())
+	while (!publish_batch())
 	{
+		if (kafka_in_flight(producer) == 0)
+			could_not_send();
 		kafka_flush(producer, 30000);
-		(void) publish_batch();
 	}
 	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CONNECT_TIMEOUT_MS);
 	if (PQputCopyEnd(server.conn, NULL) <= 0)
@@ -1138,6 +1159,8 @@ publisher_attempt(void)
 		return ATTEMPT_AGAIN;
 	worker_connect(NULL);		/* for the bootstrap superuser's name */
 
+	if (batch == NULL)
+		batch = MemoryContextAlloc(TopMemoryContext, BATCH_BYTES);
 	multisite_dir_create();
 	foreign_to = 0;
 	memset(&sites, 0, sizeof(sites));
@@ -1186,9 +1209,6 @@ publisher_release(void)
 	if (held)
 		PQfreemem(held);
 	held = NULL;
-	if (batch)
-		give_buffer_back(batch);
-	batch = NULL;
 	batch_len = 0;
 	peer_close(&server);
 	peer_set_error(&server, NULL);

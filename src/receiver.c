@@ -9,7 +9,7 @@
  * orchestrator says so, handed to recovery.  What it has is told to the
  * orchestrator by the status topic.
  *
- * In each round of its loop it takes all the messages there are, makes them
+ * In each round of its loop it takes the messages there are, makes them
  * durable, and only then acts on them and reports them; WAL that no known
  * point waits for is gathered for a moment before that, since each sync costs
  * the disk a journal entry or two.  Everything that it must remember is in the
@@ -51,7 +51,7 @@
 #include "walcheck.h"
 #include "worker.h"
 
-#define SYNC_BYTES			(64 * 1024 * 1024)	/* at most this between syncs */
+#define SYNC_BYTES			(64 * 1024 * 1024)	/* and a message, at most, between syncs */
 #define GATHER_MS			200		/* see may_gather() */
 #define STATUS_MS			200		/* between two with nothing but a new LSN */
 #define AWAITED_MS			1000	/* commits may wait again */
@@ -60,6 +60,7 @@
 #define HOLD_MS				500
 #define GATHER_BYTES		(256 * 1024)	/* so little waits for all that time */
 #define TURN_MESSAGES		1000	/* and so many: a manifest costs a sync of its own */
+#define TURN_BYTES			(8 * 1024 * 1024)	/* of WAL, between two looks at the rest */
 /* the newest points are all that the history keeps; a few come twice */
 #define POINTS_WINDOW		(HISTORY_SIZE + 256)
 #define RATE_MS				500
@@ -110,6 +111,7 @@ static uint64 base_point;		/* newest point before the base backup's end */
 static bool state_dirty;		/* an offset moved */
 static bool awaited;			/* commits wait until we say what we have staged */
 static TimestampTz awaited_at;	/* when some last did */
+static bool more_waits;			/* the last turn ended before the pipe did */
 static TimestampTz gathers_since;	/* what is staged waits to be synced; else 0 */
 static bool holds;				/* Kafka is not asked for more meanwhile */
 static TimestampTz pipe_stopped_at;	/* the pipe cannot be followed; else 0 */
@@ -1054,6 +1056,14 @@ take_point_or_decision(const KafkaMessage *message)
 		unexpected_message(&header, message);
 }
 
+/* Does no commit, and no promotion, wait for WAL to be durable? */
+static bool
+nobody_waits(void)
+{
+	return decision.promote_point == 0 &&
+		TimestampDifferenceExceeds(awaited_at, GetCurrentTimestamp(), AWAITED_MS);
+}
+
 /*
  * Takes what there is, up to what one sync should cover, and what may keep
  * the rest of the work waiting; true if any.
@@ -1063,6 +1073,7 @@ take_messages(void)
 {
 	WorkerSlot *slot = worker_slot();
 	KafkaMessage message;
+	size_t		upto = nobody_waits() ? Min(staging_unsynced() + TURN_BYTES, SYNC_BYTES) : SYNC_BYTES;
 	int			n = 0;
 
 	kafka_serve(consumer);
@@ -1073,7 +1084,7 @@ take_messages(void)
 		take_point_or_decision(&message);
 		slot->bytes += message.body_len;
 	}
-	for (; n < TURN_MESSAGES && staging_unsynced() < SYNC_BYTES &&
+	for (; n < TURN_MESSAGES && staging_unsynced() < upto &&
 		 kafka_poll(pipe_consumer, &message); n++)
 	{
 		WireHeader	header;
@@ -1083,6 +1094,7 @@ take_messages(void)
 		try_pipe(&header, error, &message);
 		slot->bytes += message.body_len;
 	}
+	more_waits = staging_unsynced() >= upto;
 	slot->messages += n;
 	state_dirty |= n > 0;
 	return n > 0;
@@ -1908,17 +1920,30 @@ begin_to_gather(void)
 	gathers_since = now;
 }
 
-/* It will not be done with the released point while we gather. */
+/* Will recovery be done with the released point soon? */
 static bool
-recovery_is_busy(void)
+recovery_is_hungry(void)
 {
 	const WireStatus status = {
-		.applied_lsn = applied_lsn,
+		.applied_lsn = replay_position_compat(NULL),
 		.released_lsn = staging->released_lsn,
 		.replay_rate = replay_rate
 	};
 
-	return !decide_hungry(&status);
+	return decide_hungry(&status);
+}
+
+/*
+ * Is there something about the released point to be told?  That recovery will
+ * be done with it soon is told once, and then it is looked at again and again;
+ * but in a backlog what is gathered need not be synced for each look.
+ */
+static bool
+recovery_has_news(bool hungry)
+{
+	return applied_point < staging->released_point && hungry &&
+		(!more_waits || !decide_hungry(&reported) ||
+		 replay_position_compat(NULL) >= staging->released_lsn);
 }
 
 /* Has all come of the next point's WAL, but is not reported yet? */
@@ -1927,17 +1952,19 @@ next_point_is_here(void)
 {
 	static uint64 behind;
 	static uint64 newest;
+	static uint64 passed;
 	static XLogRecPtr end;
 
 	if (history_newest() <= staged_point)
 		return false;
-	if (behind != staged_point || newest != history_newest())
+	if (behind != staged_point || newest != history_newest() || passed != staging->passed_point)
 	{
 		PointRecord *points;
 		int			n = history_after(staged_point, &points);
 
 		behind = staged_point;
 		newest = history_newest();
+		passed = staging->passed_point;
 		end = InvalidXLogRecPtr;
 		for (int i = 0; i < n && end == InvalidXLogRecPtr; i++)
 		{
@@ -1953,24 +1980,26 @@ next_point_is_here(void)
  * May what was taken wait for more, before all of it is made durable?  Nobody
  * is told of it sooner than that, unless commits wait for it: a status with
  * nothing but a new LSN waits as long.  A point does not, unless more comes
- * already, as in a backlog.  Returns in *left for how long, in milliseconds.
+ * already, as in a backlog, and recovery has enough to do.  Nor does the news
+ * that it has not.  Returns in *left for how long, in milliseconds.
  */
 static bool
 may_gather(bool any, long *left)
 {
+	bool		hungry = recovery_is_hungry();
+
 	if (staging_unsynced() == 0)
 		return false;
 	if (gathers_since == 0)
 		begin_to_gather();
 	*left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 											TimestampTzPlusMilliseconds(gathers_since, GATHER_MS));
-	return *left > 0 &&
-		TimestampDifferenceExceeds(awaited_at, GetCurrentTimestamp(), AWAITED_MS) &&
+	return (*left > 0 || more_waits) &&
+		nobody_waits() &&
 		staging_unsynced() < SYNC_BYTES &&
-		(any || !next_point_is_here()) &&
+		((any && !hungry) || !next_point_is_here()) &&
 		!decide_release(&decision, staging->released_point, staged_point) &&
-		(applied_point == staging->released_point || recovery_is_busy()) &&
-		decision.promote_point == 0 &&
+		!recovery_has_news(hungry) &&
 		RecoveryInProgress() &&
 		!request_waits(WORKER_RECEIVER);
 }

@@ -21,9 +21,15 @@
 #include "compat.h"
 #include "walcheck.h"
 
+/* Read at once: the reader asks for each page, and a call for each costs more. */
+#define WINDOW_BYTES	(16 * XLOG_BLCKSZ)
+
 struct WalCheck
 {
 	XLogReaderState *reader;
+	char	   *window;			/* WAL that was read ... */
+	XLogRecPtr	window_start;	/* ... from here ... */
+	XLogRecPtr	window_end;		/* ... to here */
 	XLogRecPtr	valid_end;		/* end of the last record read */
 	XLogRecPtr	available;
 	bool		out_of_wal;		/* the last failure was for want of bytes */
@@ -47,11 +53,20 @@ walcheck_page_read(WAL_PAGE_READ_PARAMETERS)
 		return -1;
 	}
 	len = Min(XLOG_BLCKSZ, check->available - page);
-	if (!check->read(check->arg, page, buf, len))
+	if (page < check->window_start || page + len > check->window_end)
 	{
-		check->out_of_wal = true;
-		return -1;
+		XLogRecPtr	segment_end = page - XLogSegmentOffset(page, wal_segment_size) + wal_segment_size;
+
+		check->window_start = page;
+		check->window_end = Min(Min(page + WINDOW_BYTES, check->available), segment_end);
+		if (!check->read(check->arg, page, check->window, check->window_end - page))
+		{
+			check->window_end = page;
+			check->out_of_wal = true;
+			return -1;
+		}
 	}
+	memcpy(buf, check->window + (page - check->window_start), len);
 	return len;
 }
 
@@ -61,6 +76,7 @@ walcheck_begin(XLogRecPtr start, WalRead read, RestorePointSeen seen, XactSeen x
 {
 	WalCheck   *check = palloc0(sizeof(WalCheck));
 
+	check->window = palloc(WINDOW_BYTES);
 	check->valid_end = start;
 	check->read = read;
 	check->seen = seen;
@@ -79,6 +95,7 @@ void
 walcheck_end(WalCheck *check)
 {
 	XLogReaderFree(check->reader);
+	pfree(check->window);
 	pfree(check);
 }
 

@@ -214,7 +214,7 @@ wire_encode_header(WireHeader *header, const void *body, size_t body_len,
 	Writer		w = {out, out + WIRE_HEADER_SIZE, out};
 
 	Assert(body_len <= WIRE_MAX_BODY);
-	Assert(header->packing == PACK_NONE || header->length <= WIRE_MAX_BODY);
+	Assert(header->packing == PACK_NONE || header->length <= WIRE_MAX_WAL);
 	if (header->packing == PACK_NONE)
 		header->length = (uint32) body_len;
 
@@ -272,7 +272,7 @@ wire_decode_header(const void *head, size_t head_len,
 	header->lsn = read_int(&r, 8);
 	header->wal_segment_size = read_int(&r, 4);
 
-	if (header->length > WIRE_MAX_BODY || body_len > WIRE_MAX_BODY ||
+	if (header->length > WIRE_MAX_WAL || body_len > WIRE_MAX_BODY ||
 		(header->packing == PACK_NONE && header->length != body_len))
 		return WIRE_BAD_LENGTH;
 	if ((pg_crc32c) read_int(&r, 4) != message_crc(head, body, body_len))

@@ -37,8 +37,11 @@
 /* Points are counted from 1; nobody gets there, and nobody overflows. */
 #define WIRE_MAX_POINT		(UINT64CONST(1) << 62)
 
-/* Largest body we ever send, and most WAL that one stands for. */
-#define WIRE_MAX_BODY		PACK_MAX
+/* Largest body we ever send: brokers take batches of 1 MB, as they come. */
+#define WIRE_MAX_BODY		(1024 * 1024)
+
+/* Most WAL that a body stands for. */
+#define WIRE_MAX_WAL		PACK_MAX
 
 typedef enum WireKind
 {

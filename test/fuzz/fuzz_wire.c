@@ -121,7 +121,7 @@ decode(const uint8 *head, const uint8 *body, size_t len)
 		/* exactly as long as it is, so that a byte behind it is noticed */
 		char	   *wal = malloc(Max(header.length, 1));
 
-		must(header.length <= WIRE_MAX_BODY, "more WAL than a message may have");
+		must(header.length <= WIRE_MAX_WAL, "more WAL than a message may have");
 		(void) unpack_wal(header.packing, body, len, wal, header.length);
 		free(wal);
 		return;

@@ -57,7 +57,7 @@ fill_noise(void)
 static size_t
 there_and_back(int method, size_t len, uint8 *packing)
 {
-	size_t		n = pack_wal(method, raw, len, packed, packing);
+	size_t		n = pack_wal(method, raw, len, packed, len, packing);
 
 	if (n == 0)
 	{
@@ -91,10 +91,13 @@ test_methods(void)
 		ok(packing == methods[i] && n < BYTES / 2, "words: as they are");
 		for (size_t len = 1; len < 600; len += 37)
 			there_and_back(methods[i], len, &packing);
+		fill_index();
+		n = there_and_back(methods[i], BYTES, &packing);
+		ok(pack_wal(methods[i], raw, BYTES, out, n - 1, &packing) == 0 && packing == PACK_NONE, "not into less room");
 		fill_noise();
 		ok(there_and_back(methods[i], BYTES, &packing) == BYTES, "noise: not at all");
 	}
-	ok(pack_wal(PACK_NONE, raw, BYTES, packed, &packing) == 0 && packing == PACK_NONE, "nothing when it is off");
+	ok(pack_wal(PACK_NONE, raw, BYTES, packed, BYTES, &packing) == 0 && packing == PACK_NONE, "nothing when it is off");
 }
 
 static void
@@ -108,7 +111,7 @@ test_damage(void)
 	ok(!unpack_wal(3, raw, 10, out, 10), "nor are they unpacked");
 	ok(!unpack_wal(PACK_LZ4, raw, 10, out, (size_t) PACK_MAX + 1), "more than any message has");
 	fill_index();
-	n = pack_wal(PACK_LZ4, raw, BYTES, packed, &packing);
+	n = pack_wal(PACK_LZ4, raw, BYTES, packed, BYTES, &packing);
 	out[BYTES] = 'x';
 	for (int i = 0; i < 2000; i++)
 	{

@@ -54,7 +54,7 @@ test_header(void)
 	wire_encode_header(&in, body, sizeof(body), head);
 	ok(wire_decode_header(head, sizeof(head), body, sizeof(body), &out) == WIRE_OK && out.length == 5000 && out.packing == PACK_LZ4,
 	   "a packed body stands for as much WAL as was said");
-	in.length = WIRE_MAX_BODY;
+	in.length = WIRE_MAX_WAL;
 	in.lsn = PG_UINT64_MAX - sizeof(body) - 10;
 	wire_encode_header(&in, body, sizeof(body), head);
 	ok(wire_decode_header(head, sizeof(head), body, sizeof(body), &out) == WIRE_BAD_BODY, "packed WAL past the end of the address space");
