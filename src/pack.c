@@ -65,7 +65,6 @@ differences_help(const uint8 *raw, size_t len)
 {
 	const uint8 *sample = raw + (len - SAMPLE_BYTES) / 2;
 	uint8		differences[SAMPLE_BYTES];
-	char	   *out = (char *) scratch;
 	int			as_is;
 	int			as_differences;
 
@@ -74,8 +73,8 @@ differences_help(const uint8 *raw, size_t len)
 	if (scratch == NULL && (scratch = malloc(PACK_MAX)) == NULL)
 		return false;
 	to_differences(sample, differences, SAMPLE_BYTES);
-	as_is = LZ4_compress_default((const char *) sample, out, SAMPLE_BYTES, PACK_MAX);
-	as_differences = LZ4_compress_default((const char *) differences, out, SAMPLE_BYTES, PACK_MAX);
+	as_is = LZ4_compress_default((const char *) sample, (char *) scratch, SAMPLE_BYTES, PACK_MAX);
+	as_differences = LZ4_compress_default((const char *) differences, (char *) scratch, SAMPLE_BYTES, PACK_MAX);
 	return as_differences < as_is - as_is / 8;
 }
 
