@@ -701,6 +701,14 @@ kafka_produce(KafkaHandle *kafka, const char *topic, WireHeader *header,
 	return true;
 }
 
+void
+kafka_not_taken(KafkaHandle *kafka)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("could not send to Kafka: %s", kafka_trouble(kafka) ? kafka_trouble(kafka) : "queue full")));
+}
+
 size_t
 kafka_in_flight(KafkaHandle *kafka)
 {

@@ -88,6 +88,9 @@ extern bool kafka_produce(KafkaHandle *kafka, const char *topic, WireHeader *hea
 						  const char *key, const void *body, size_t body_len,
 						  void (*free_body) (void *), void *free_arg, uint64 tag);
 
+/* The error for a message that it has not taken, and that cannot wait. */
+extern void kafka_not_taken(KafkaHandle *kafka);
+
 /* Would kafka_produce() take a message of so many bytes now? */
 extern bool kafka_has_room(const KafkaHandle *kafka, size_t bytes);
 

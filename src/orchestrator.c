@@ -229,10 +229,7 @@ decide(WireRelease next)
 	unsure = true;
 	len = wire_encode_release(&next, body, sizeof(body));
 	if (!kafka_produce(producer, release_topic, &header, NULL, body, len, NULL, NULL, 0))
-		ereport(ERROR,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("could not send to Kafka: %s",
-						kafka_trouble(producer) ? kafka_trouble(producer) : "queue full")));
+		kafka_not_taken(producer);
 	kafka_flush(producer, DECISION_TIMEOUT_MS);
 	if (overtaken)
 		decision_overtaken();

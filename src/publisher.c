@@ -61,7 +61,6 @@
 #define PRUNE_STEP			(16 * 1024 * 1024)	/* WAL between two places to cut */
 #define GATHER_MS			50		/* see gather_time() */
 #define BODY_BYTES			(896 * 1024)	/* of a message, at most: brokers take 1 MB */
-#define BATCH_BYTES			PACK_MAX		/* WAL in a message, at most */
 
 /* Header of a walsender's 'w' message: type, start, end, time. */
 #define WAL_MESSAGE_HEADER	(1 + 8 + 8 + 8)
@@ -315,14 +314,6 @@ check_foreign_writer(bool claiming)
 }
 
 static void
-could_not_send(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_CONNECTION_FAILURE),
-			 errmsg("could not send to Kafka: %s", kafka_trouble(producer) ? kafka_trouble(producer) : "queue full")));
-}
-
-static void
 send_claim(TimeLineID server_timeline, XLogRecPtr lsn)
 {
 	WireClaim	claim;
@@ -335,7 +326,7 @@ send_claim(TimeLineID server_timeline, XLogRecPtr lsn)
 	identity_claim(&claim, server_timeline);
 	len = wire_encode_claim(&claim, body, sizeof(body));
 	if (!kafka_produce(producer, pipe_topic, &header, NULL, body, len, NULL, NULL, lsn))
-		could_not_send();
+		kafka_not_taken(producer);
 	kafka_flush(producer, 30000);
 
 	/* somebody else may have read the same end of the pipe, and claimed it */
@@ -547,7 +538,7 @@ enter_timeline(TimeLineID next, XLogRecPtr begin)
 	header = pipe_header(WIRE_HISTORY, begin);
 	if (!kafka_produce(producer, pipe_topic, &header, NULL, PQgetvalue(result, 0, 1),
 					   PQgetlength(result, 0, 1), NULL, NULL, begin))
-		could_not_send();
+		kafka_not_taken(producer);
 }
 
 static void
@@ -851,7 +842,7 @@ publish_batch(void)
 			memcpy(body, batch, len);
 		}
 		else if (len > message_bytes / 4 * 3 && body_len < BODY_BYTES / 3)
-			message_bytes = Min(message_bytes * 2, BATCH_BYTES);
+			message_bytes = Min(message_bytes * 2, WIRE_MAX_WAL);
 		if (!kafka_produce(producer, pipe_topic, &header, NULL, body, body_len,
 						   give_buffer_back, body, sent_lsn + len))
 		{
@@ -969,7 +960,7 @@ follow_timeline(void)
 	while (!publish_batch())
 	{
 		if (kafka_in_flight(producer) == 0)
-			could_not_send();
+			kafka_not_taken(producer);
 		kafka_flush(producer, 30000);
 	}
 	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CONNECT_TIMEOUT_MS);
@@ -1160,7 +1151,7 @@ publisher_attempt(void)
 	worker_connect(NULL);		/* for the bootstrap superuser's name */
 
 	if (batch == NULL)
-		batch = MemoryContextAlloc(TopMemoryContext, BATCH_BYTES);
+		batch = MemoryContextAlloc(TopMemoryContext, WIRE_MAX_WAL);
 	multisite_dir_create();
 	foreign_to = 0;
 	memset(&sites, 0, sizeof(sites));

@@ -1925,7 +1925,7 @@ static bool
 recovery_is_hungry(void)
 {
 	const WireStatus status = {
-		.applied_lsn = replay_position_compat(NULL),
+		.applied_lsn = applied_lsn,
 		.released_lsn = staging->released_lsn,
 		.replay_rate = replay_rate
 	};
@@ -1943,7 +1943,7 @@ recovery_has_news(bool hungry)
 {
 	return applied_point < staging->released_point && hungry &&
 		(!more_waits || !decide_hungry(&reported) ||
-		 replay_position_compat(NULL) >= staging->released_lsn);
+		 applied_lsn >= staging->released_lsn);
 }
 
 /* Has all come of the next point's WAL, but is not reported yet? */
@@ -1986,10 +1986,12 @@ next_point_is_here(void)
 static bool
 may_gather(bool any, long *left)
 {
-	bool		hungry = recovery_is_hungry();
+	bool		hungry;
 
 	if (staging_unsynced() == 0)
 		return false;
+	applied_lsn = replay_position_compat(NULL);
+	hungry = recovery_is_hungry();
 	if (gathers_since == 0)
 		begin_to_gather();
 	*left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),

@@ -18,10 +18,7 @@ use Pipe;
 use constant MB => 1024 * 1024;
 
 my $kafka = Kafka->new;
-my $c = Multisite->new('filled', brokers => $kafka->brokers, conf => q{
-autovacuum = off
-multisite.publisher_memory = '64MB'
-});
+my $c = Multisite->new('filled', brokers => $kafka->brokers, conf => 'autovacuum = off');
 my $pipe = "$c->{cluster}.main.wal.-1";
 
 $c->start_source;
