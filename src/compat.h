@@ -25,9 +25,14 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
+#include "replication/walsender_private.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
+#if PG_VERSION_NUM >= 160000
+#include "storage/proclist.h"
+#endif
 #if PG_VERSION_NUM >= 140000
 #include "utils/wait_event.h"
 #else
@@ -410,6 +415,65 @@ insert_timeline_compat(void)
 	(void) RecoveryInProgress();
 	return ThisTimeLineID;
 #endif
+}
+
+#if PG_VERSION_NUM < 160000
+static inline void
+set_walsender_latch(int pid, Latch *latch)
+{
+	for (int i = 0; i < max_wal_senders; i++)
+	{
+		WalSnd	   *walsnd = &WalSndCtl->walsnds[i];
+
+		SpinLockAcquire(&walsnd->mutex);
+		if (walsnd->pid == pid)
+			walsnd->latch = latch;
+		SpinLockRelease(&walsnd->mutex);
+	}
+}
+#endif
+
+/*
+ * Who flushes WAL wakes the walsenders (WalSndWakeup(), walsender.c): those
+ * whose latch is in WalSndCtl, and since 16 those that are in the list of a
+ * condition variable.  This takes one out there; its socket, signals and
+ * timeouts still wake it.  Since 16 it comes in again whenever it goes to
+ * sleep, so that this does nothing for one that is awake.
+ */
+static inline void
+let_walsender_sleep_compat(int pid)
+{
+#if PG_VERSION_NUM >= 160000
+	PGPROC	   *proc = BackendPidGetProc(pid);
+	ConditionVariable *cv = &WalSndCtl->wal_flush_cv;
+	proclist_mutable_iter iter;
+
+	if (proc == NULL)
+		return;
+	SpinLockAcquire(&cv->mutex);
+	proclist_foreach_modify(iter, &cv->wakeup, cvWaitLink)
+	{
+		if (iter.cur == proc - ProcGlobal->allProcs)
+			proclist_delete(&cv->wakeup, iter.cur, cvWaitLink);
+	}
+	SpinLockRelease(&cv->mutex);
+#else
+	set_walsender_latch(pid, NULL);
+#endif
+}
+
+/* Ends that, and wakes it: it sends what was flushed meanwhile. */
+static inline void
+wake_walsender_compat(int pid)
+{
+	PGPROC	   *proc = BackendPidGetProc(pid);
+
+	if (proc == NULL)
+		return;
+#if PG_VERSION_NUM < 160000
+	set_walsender_latch(pid, &proc->procLatch);
+#endif
+	SetLatch(&proc->procLatch);
 }
 
 /* ------------------------------------------------------------------------

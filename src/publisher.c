@@ -102,6 +102,7 @@ static int64 foreign_to;		/* up to before this one; 0 if there are none */
 static XLogRecPtr reported_flush;
 static XLogRecPtr reported_replay;
 static TimestampTz reported_at;
+static bool walsender_sleeps;
 
 static RemoteSites sites;
 static RemoteSite *remotes;		/* as sites numbers them */
@@ -1076,6 +1077,26 @@ gather_time(TimestampTz taken_at)
 										   TimestampTzPlusMilliseconds(taken_at, ms));
 }
 
+/*
+ * While we read nothing, nobody has to wake our walsender.  Each flush of a
+ * busy server would: for some hundred bytes that nobody reads yet, it took
+ * more CPU of the source than all that we do.
+ */
+static void
+let_walsender_sleep(void)
+{
+	let_walsender_sleep_compat(PQbackendPID(server.conn));
+	walsender_sleeps = true;
+}
+
+static void
+wake_walsender(void)
+{
+	if (walsender_sleeps)
+		wake_walsender_compat(PQbackendPID(server.conn));
+	walsender_sleeps = false;
+}
+
 static AttemptEnd
 stream(void)
 {
@@ -1087,6 +1108,7 @@ stream(void)
 	{
 		XLogRecPtr	before;
 		long		gather;
+		bool		rests;		/* nobody waits for what we would read */
 		pgsocket	sockets[3];
 		int			nsockets = 0;
 
@@ -1097,6 +1119,7 @@ stream(void)
 		gather = gather_time(taken_at);
 		if (gather == 0)
 		{
+			wake_walsender();
 			before = sent_lsn + batch_len;
 			if (!take_from_server())
 			{
@@ -1116,7 +1139,10 @@ stream(void)
 		take_remote_status();
 		prune();
 		advance_slot(acked_lsn);
-		send_feedback(false);
+		rests = gather > 0 && !commits_wait();
+		/* this wakes the walsender, and can wait until we read on */
+		if (!rests)
+			send_feedback(false);
 		update_figures(&rate_at, &rate_bytes);
 		show_state(held != NULL);
 		if (!kafka_trouble(producer))
@@ -1124,6 +1150,8 @@ stream(void)
 
 		sockets[nsockets++] = kafka_socket(producer);
 		sockets[nsockets++] = kafka_socket(status_consumer);
+		if (rests || held)
+			let_walsender_sleep();
 		if (held == NULL && gather == 0)
 			sockets[nsockets++] = PQsocket(server.conn);
 		worker_wait(nsockets, sockets, gather > 0 ? gather : status_interval());
@@ -1201,6 +1229,7 @@ publisher_release(void)
 		PQfreemem(held);
 	held = NULL;
 	batch_len = 0;
+	walsender_sleeps = false;	/* it ends with its connection */
 	peer_close(&server);
 	peer_set_error(&server, NULL);
 	kafka_close(status_consumer);
