@@ -40,6 +40,8 @@
 #endif
 #if PG_VERSION_NUM < 150000
 #include "postmaster/autovacuum.h"
+#endif
+#if PG_VERSION_NUM < 160000
 #include "replication/walsender.h"
 #endif
 
@@ -436,9 +438,10 @@ set_walsender_latch(int pid, Latch *latch)
 /*
  * Who flushes WAL wakes the walsenders (WalSndWakeup(), walsender.c): those
  * whose latch is in WalSndCtl, and since 16 those that are in the list of a
- * condition variable.  This takes one out there; its socket, signals and
- * timeouts still wake it.  Since 16 it comes in again whenever it goes to
- * sleep, so that this does nothing for one that is awake.
+ * condition variable.  This takes one off there, so that only its socket,
+ * signals and timeouts still wake it.  Since 16 a walsender puts itself on the
+ * list each time it goes to sleep: there this holds until it wakes, and does
+ * nothing for one that is awake, so it is to be repeated.
  */
 static inline void
 let_walsender_sleep_compat(int pid)
@@ -453,7 +456,7 @@ let_walsender_sleep_compat(int pid)
 	SpinLockAcquire(&cv->mutex);
 	proclist_foreach_modify(iter, &cv->wakeup, cvWaitLink)
 	{
-		if (iter.cur == proc - ProcGlobal->allProcs)
+		if (iter.cur == proc - ProcGlobal->allProcs && proc->pid == pid)
 			proclist_delete(&cv->wakeup, iter.cur, cvWaitLink);
 	}
 	SpinLockRelease(&cv->mutex);

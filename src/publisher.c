@@ -908,6 +908,31 @@ hold(char *message, int len)
 }
 
 /*
+ * While we read nothing, nobody has to wake our walsender.  Each flush of a
+ * busy server would: for some hundred bytes that nobody reads yet, it took
+ * more CPU of the source than all that we do.
+ */
+static void
+let_walsender_sleep(void)
+{
+	let_walsender_sleep_compat(PQbackendPID(server.conn));
+	walsender_sleeps = true;
+}
+
+/* It has not sent yet what was flushed meanwhile, but that is to be read. */
+static void
+wake_walsender(void)
+{
+	WorkerSlot *slot = worker_slot();
+
+	if (!walsender_sleeps)
+		return;
+	slot->target_lsn = Max(slot->target_lsn, flush_position_compat());
+	wake_walsender_compat(PQbackendPID(server.conn));
+	walsender_sleeps = false;
+}
+
+/*
  * Takes what the walsender has sent, and what fills messages is published.
  * Returns false when its copy has ended.
  */
@@ -917,6 +942,7 @@ take_from_server(void)
 	if (held && !gather_held())
 		return true;
 
+	wake_walsender();
 	if (!PQconsumeInput(server.conn))
 		server_failed("read WAL from its own server");
 	for (;;)
@@ -1077,26 +1103,6 @@ gather_time(TimestampTz taken_at)
 										   TimestampTzPlusMilliseconds(taken_at, ms));
 }
 
-/*
- * While we read nothing, nobody has to wake our walsender.  Each flush of a
- * busy server would: for some hundred bytes that nobody reads yet, it took
- * more CPU of the source than all that we do.
- */
-static void
-let_walsender_sleep(void)
-{
-	let_walsender_sleep_compat(PQbackendPID(server.conn));
-	walsender_sleeps = true;
-}
-
-static void
-wake_walsender(void)
-{
-	if (walsender_sleeps)
-		wake_walsender_compat(PQbackendPID(server.conn));
-	walsender_sleeps = false;
-}
-
 static AttemptEnd
 stream(void)
 {
@@ -1108,7 +1114,6 @@ stream(void)
 	{
 		XLogRecPtr	before;
 		long		gather;
-		bool		rests;		/* nobody waits for what we would read */
 		pgsocket	sockets[3];
 		int			nsockets = 0;
 
@@ -1116,10 +1121,14 @@ stream(void)
 		kafka_serve(producer);
 		if (foreign_to != 0)
 			check_foreign_writer(false);
+		follow_remotes();
+		take_remote_status();
 		gather = gather_time(taken_at);
+		/* it wakes the walsender, and unless commits wait for it, can wait until we read */
+		if (gather == 0 || commits_wait())
+			send_feedback(false);
 		if (gather == 0)
 		{
-			wake_walsender();
 			before = sent_lsn + batch_len;
 			if (!take_from_server())
 			{
@@ -1135,14 +1144,8 @@ stream(void)
 		/* what the server is ahead of us comes at once, and fills the message */
 		if (sent_lsn + batch_len >= worker_slot()->target_lsn)
 			(void) publish_batch();
-		follow_remotes();
-		take_remote_status();
 		prune();
 		advance_slot(acked_lsn);
-		rests = gather > 0 && !commits_wait();
-		/* this wakes the walsender, and can wait until we read on */
-		if (!rests)
-			send_feedback(false);
 		update_figures(&rate_at, &rate_bytes);
 		show_state(held != NULL);
 		if (!kafka_trouble(producer))
@@ -1150,7 +1153,8 @@ stream(void)
 
 		sockets[nsockets++] = kafka_socket(producer);
 		sockets[nsockets++] = kafka_socket(status_consumer);
-		if (rests || held)
+		/* a commit that waits is published as soon as it is flushed */
+		if (held || (gather > 0 && !commits_wait()))
 			let_walsender_sleep();
 		if (held == NULL && gather == 0)
 			sockets[nsockets++] = PQsocket(server.conn);
@@ -1229,7 +1233,7 @@ publisher_release(void)
 		PQfreemem(held);
 	held = NULL;
 	batch_len = 0;
-	walsender_sleeps = false;	/* it ends with its connection */
+	walsender_sleeps = false;	/* the walsender ends with its connection */
 	peer_close(&server);
 	peer_set_error(&server, NULL);
 	kafka_close(status_consumer);
