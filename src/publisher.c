@@ -888,6 +888,18 @@ gather_held(void)
 	return true;
 }
 
+/*
+ * The server is known to have flushed this much.  Never less: what is left in
+ * the socket was sent before we asked how much that is, see wake_walsender().
+ */
+static void
+raise_target(XLogRecPtr flushed)
+{
+	WorkerSlot *slot = worker_slot();
+
+	slot->target_lsn = Max(slot->target_lsn, flushed);
+}
+
 static void
 hold(char *message, int len)
 {
@@ -897,7 +909,7 @@ hold(char *message, int len)
 	held = message;
 	held_len = len;
 	held_at = WAL_MESSAGE_HEADER;
-	slot->target_lsn = get_int64(message + 1 + 8);
+	raise_target(get_int64(message + 1 + 8));
 	slot->target_time = get_int64(message + 1 + 16);
 	if (start != sent_lsn + batch_len)
 		ereport(ERROR,
@@ -919,15 +931,13 @@ let_walsender_sleep(void)
 	walsender_sleeps = true;
 }
 
-/* It has not sent yet what was flushed meanwhile, but that is to be read. */
+/* Until it has sent what was flushed meanwhile, the server is ahead of us, see gather_time(). */
 static void
 wake_walsender(void)
 {
-	WorkerSlot *slot = worker_slot();
-
 	if (!walsender_sleeps)
 		return;
-	slot->target_lsn = Max(slot->target_lsn, flush_position_compat());
+	raise_target(flush_position_compat());
 	wake_walsender_compat(PQbackendPID(server.conn));
 	walsender_sleeps = false;
 }
@@ -966,7 +976,7 @@ take_from_server(void)
 		}
 		if (buffer[0] == 'k' && len >= 1 + 8 + 8 + 1)
 		{
-			worker_slot()->target_lsn = get_int64(buffer + 1);
+			raise_target(get_int64(buffer + 1));
 			if (buffer[1 + 8 + 8])
 				send_feedback(true);
 		}
@@ -1099,8 +1109,9 @@ gather_time(TimestampTz taken_at)
 	if (taken < worker_slot()->target_lsn ||
 		taken < pg_atomic_read_u64(&multisite_shared->awaited_lsn))
 		return 0;
-	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-										   TimestampTzPlusMilliseconds(taken_at, ms));
+	/* not longer, should the clock be set back */
+	return Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+											   TimestampTzPlusMilliseconds(taken_at, ms)), ms);
 }
 
 static AttemptEnd
@@ -1114,6 +1125,7 @@ stream(void)
 	{
 		XLogRecPtr	before;
 		long		gather;
+		bool		reads;
 		pgsocket	sockets[3];
 		int			nsockets = 0;
 
@@ -1121,13 +1133,9 @@ stream(void)
 		kafka_serve(producer);
 		if (foreign_to != 0)
 			check_foreign_writer(false);
-		follow_remotes();
-		take_remote_status();
 		gather = gather_time(taken_at);
-		/* it wakes the walsender, and unless commits wait for it, can wait until we read */
-		if (gather == 0 || commits_wait())
-			send_feedback(false);
-		if (gather == 0)
+		reads = gather == 0;
+		if (reads)
 		{
 			before = sent_lsn + batch_len;
 			if (!take_from_server())
@@ -1144,8 +1152,13 @@ stream(void)
 		/* what the server is ahead of us comes at once, and fills the message */
 		if (sent_lsn + batch_len >= worker_slot()->target_lsn)
 			(void) publish_batch();
+		follow_remotes();
+		take_remote_status();
 		prune();
 		advance_slot(acked_lsn);
+		/* a status update wakes the walsender: unless commits wait for it, it is sent when we read */
+		if (reads || commits_wait())
+			send_feedback(false);
 		update_figures(&rate_at, &rate_bytes);
 		show_state(held != NULL);
 		if (!kafka_trouble(producer))

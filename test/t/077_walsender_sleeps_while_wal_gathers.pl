@@ -16,6 +16,8 @@ use Multisite;
 
 use constant SECONDS => 5;
 
+plan skip_all => 'there is no /proc to see a process sleep' unless -r "/proc/$$/status";
+
 my $kafka = Kafka->new;
 my $c = Multisite->new('asleep', brokers => $kafka->brokers,
 	conf => "autovacuum = off\nwal_sender_timeout = 0\nmultisite.consistency_point_interval = 0");
@@ -68,7 +70,8 @@ my $before = sleeps();
 my ($commits) = load_source(0.0002);
 my $sleeps = sleeps() - $before;
 note("$commits commits, the walsender slept $sleeps times");
-cmp_ok($sleeps, '<', $commits / 3, 'flushes do not wake it one by one');
+# besides, the publisher wakes it some twenty times a second
+cmp_ok($sleeps, '<', $commits / 3 + 80 * SECONDS, 'flushes do not wake it one by one');
 
 # with none, so that it never ends to send
 my ($more, $age) = load_source(0);
@@ -85,6 +88,8 @@ foreach my $i (1 .. 5)
 	$c->wait_for($source, qq{SELECT flush_lsn >= '$end' FROM pg_stat_replication WHERE application_name = 'multisite'});
 	cmp_ok(time - $began, '<', 6, "burst $i: its last commit is published, and the server is told, at once");
 }
+
+ok(-r $status, 'it was the same walsender all the time');
 
 $c->wait_applied($c->create_point);
 is($c->digest($c->remote(-1), 't'), $c->digest($source, 't'), 'the remote equals the source');
