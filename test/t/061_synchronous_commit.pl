@@ -163,7 +163,8 @@ cmp_ok($seconds{remote}, '<', 30 * $seconds{kafka}, 'what waits for the remote s
 
 # --- remote_apply: a point with it is applied
 
-my $c = Multisite->new('sync_apply', conf => q{
+my $kafka = Kafka->new;
+my $c = Multisite->new('sync_apply', brokers => $kafka->brokers, conf => q{
 autovacuum = off
 multisite.consistency_point_interval = '100ms'});
 $c->start_source;
@@ -190,5 +191,22 @@ $session->begin('INSERT INTO t VALUES (0, 11)');
 $c->wait_for($c->source(-1), q{SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = } . $session->pid);
 $c->source(-1)->psql('postgres', 'SELECT pg_cancel_backend(' . $session->pid . ')');
 like($session->end, qr/WARNING:  canceling wait for synchronous replication/, 'a wait can be cancelled, with a warning');
+$c->remote(-1)->start;
+
+# --- while Kafka is away commits wait; operations.md says how to go on without
+
+$kafka->kill(0);
+$session = Session->new($c->source(-1));
+$session->begin('INSERT INTO t VALUES (0, 12)');
+$c->wait_for($c->source(-1), q{SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = } . $session->pid);
+$c->sql(-1, q{ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf()});
+is($session->end, 'INSERT 0 1', 'what waits returns without a warning once nothing has to be waited for');
+is($session->query('INSERT INTO t VALUES (0, 13)'), 'INSERT 0 1', 'and commits go on without Kafka');
+
+$kafka->start(0);
+$c->sql(-1, 'ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()');
+$c->wait_for($c->source(-1), q{SELECT sync_state = 'sync' FROM pg_stat_replication WHERE application_name = 'multisite'});
+is($session->query('INSERT INTO t VALUES (0, 14)'), 'INSERT 0 1', 'Kafka is back: a commit waits for it');
+is($c->remote_sql(-1, 'SELECT max(i) FROM t'), 14, 'and the remote site shows it');
 
 done_testing();
